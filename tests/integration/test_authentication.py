@@ -35,7 +35,7 @@ from paquebot.v1 import authentication_pb2 as auth_pb
 from paquebot.v1 import directory_pb2 as pb
 
 CHEAP = HashSettings(passes=1, memory=ByteSize(64 * 1024), lanes=1, threads=1, waiting=64)
-PATIENT = LoginSettings(account_failures=1000, client_failures=1000, longest_delay=Seconds(0.0))
+PATIENT = LoginSettings(account_failures=1000, client_failures=1000, max_delay=Seconds(0.0))
 
 
 @pytest.fixture

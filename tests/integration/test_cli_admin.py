@@ -192,7 +192,7 @@ async def test_where_the_settings_come_from(stack: Stack, tmp_path: Path) -> Non
     here = await paquebot("domain", "list", "--json", cwd=tmp_path)  # ./.paquebot/client.env
     assert here.json == []
     wrong = await paquebot("domain", "list", cwd=tmp_path, PAQUEBOT_ADMIN_TOKEN="wrong")
-    assert (wrong.code, wrong.err) == (1, "paquebot: the admin token is missing or wrong\n")
+    assert (wrong.code, wrong.err) == (1, "paquebot: missing or wrong admin token\n")
     (tmp_path / "token").write_text(ADMIN_TOKEN + "\n")
     by_environment = await paquebot(
         "domain",

@@ -1,4 +1,4 @@
-"""What one account uploads takes no memory from another."""
+"""Uploads of one account take no memory from another."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await asyncio.wait_for(asyncio.to_thread(work), 60)
 
 
-async def test_imaplib_walks_through_everything(served: Served) -> None:
+async def test_imaplib_uses_every_command(served: Served) -> None:
     raw = multipart()
 
     def work() -> None:

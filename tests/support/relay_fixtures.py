@@ -34,7 +34,7 @@ HASTY = Deadlines(*(SHORT,) * 7, starttls=SHORT)
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority in `ca`, and server contexts with certificates of it, or of nobody."""
+    """A certificate authority in `ca`, and server contexts with certificates signed by it, or by themselves."""
 
     ca: str
     good: ssl.SSLContext

@@ -64,7 +64,7 @@ class Taken:
 
 @dataclass
 class Transcript:
-    """One connection: the commands as they came, and how many bytes waited behind each."""
+    """One connection: the commands as they came, and how many bytes waited after each."""
 
     number: int
     lines: list[str] = field(default_factory=list)

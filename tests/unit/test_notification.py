@@ -1,4 +1,4 @@
-"""Success is told to strangers' reverse-paths only so often: whoever is named there may have asked for nothing."""
+"""Reports of success to strangers' reverse-paths are limited: the owner of the address may have asked for nothing."""
 
 import pytest
 from prometheus_client import REGISTRY

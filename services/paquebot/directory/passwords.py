@@ -15,7 +15,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from paquebot.wire.address import Address
 
 MAX_BYTES = 1024
-MIN_SHORTEST = 6
+MIN_LENGTH = 6
 """No setting allows shorter passwords."""
 _DIFFERENT = 4
 _APP_PASSWORD_BYTES = 20  # of base32 text: 100 bits
@@ -40,17 +40,17 @@ def prepared(password: str) -> str:
     return normal
 
 
-def check_strength(password: str, address: Address, shortest: int) -> None:
+def check_strength(password: str, address: Address, min_length: int) -> None:
     """Raises BadPassword, which says what to do, when the prepared `password` is easy to guess.
 
     NIST SP 800-63B §5.1.1.2: length counts, and the password is not the account's name; no rules about kinds of
     characters.
     """
-    if len(password) < shortest:
+    if len(password) < min_length:
         count = f"{len(password)} character{'s' if len(password) != 1 else ''}"
         raise BadPassword(
-            f"the password has {count} and must have at least {shortest}: take a few words, or let a password manager "
-            "make one"
+            f"the password has {count} and must have at least {min_length}: take a few words, or let a password "
+            "manager make one"
         )
     if len(set(password)) < _DIFFERENT:
         raise BadPassword(f"the password must have at least {_DIFFERENT} different characters")

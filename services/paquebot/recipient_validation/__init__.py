@@ -1,1 +1,1 @@
-"""The gRPC service that says where mail goes, who logs in, and lets administrators change both."""
+"""The gRPC service that resolves recipients, authenticates logins, and administers the directory."""

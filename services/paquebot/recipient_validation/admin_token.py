@@ -1,5 +1,5 @@
-"""The Directory service is open only to calls that carry the admin token: `authorization: Bearer <token>`
-(RFC 6750 §2.1). Without a configured token it is closed to all."""
+"""The Directory service accepts only calls with the admin token: `authorization: Bearer <token>` (RFC 6750 §2.1).
+Without a configured token it accepts none."""
 
 import hashlib
 import hmac
@@ -17,7 +17,7 @@ REFUSED = counter("paquebot_recipient_validation_refused_admin_calls_total", "Di
 
 
 class AdminToken(ServerInterceptor):
-    """Refuses before the request is read."""
+    """Refuses a call before its request is read."""
 
     def __init__(self, token: str) -> None:
         self._digest = _digest(token) if token else None
@@ -30,18 +30,18 @@ class AdminToken(ServerInterceptor):
         if not handler_call_details.method.startswith(_GUARDED):
             return await continuation(handler_call_details)
         if self._digest is None:
-            return _refusing(
-                grpc.StatusCode.PERMISSION_DENIED, "administration is closed: the service has no admin token"
+            return _refusal(
+                grpc.StatusCode.PERMISSION_DENIED, "administration is disabled: the service has no admin token"
             )
-        if not self._carries_token(handler_call_details.invocation_metadata or ()):
-            return _refusing(grpc.StatusCode.UNAUTHENTICATED, "the admin token is missing or wrong")
+        if not self._has_token(handler_call_details.invocation_metadata or ()):
+            return _refusal(grpc.StatusCode.UNAUTHENTICATED, "missing or wrong admin token")
         return await continuation(handler_call_details)
 
-    def _carries_token(self, metadata: Any) -> bool:
+    def _has_token(self, metadata: Any) -> bool:
         assert self._digest is not None
         for key, value in metadata:
             if key == "authorization" and isinstance(value, str) and value.lower().startswith(_SCHEME):
-                # Digests have one length, so the comparison tells nothing of the token's.
+                # Digests have one length, so the comparison does not reveal the length of the token.
                 return hmac.compare_digest(_digest(value[len(_SCHEME) :].strip()), self._digest)
         return False
 
@@ -50,7 +50,7 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def _refusing(code: grpc.StatusCode, text: str) -> Any:
+def _refusal(code: grpc.StatusCode, text: str) -> Any:
     async def refuse(_request: bytes, context: Any) -> None:
         REFUSED.inc()
         await context.abort(code, text)

@@ -38,7 +38,7 @@ _NOTHING = Usage(total_size=0, messages=0)
 
 
 class Administration(DirectoryServicer):
-    """After the commit of a change that may end sessions it hints at it: `queue` may be away, the change counts."""
+    """Publishes a hint after the commit of a change that may end sessions; `queue` may be away, the change is made."""
 
     def __init__(
         self,
@@ -48,15 +48,15 @@ class Administration(DirectoryServicer):
         queue: Queue,
         *,
         quota_bytes: int,
-        shortest_password: int,
+        min_password_length: int,
     ) -> None:
-        """`quota_bytes`: of new accounts for which nothing else is said; 0: none."""
+        """`quota_bytes`: the default for new accounts; 0: none."""
         self._postgres = postgres
         self._hashing = hashing
         self._usage_of = usage_of
         self._queue = queue
         self._quota_bytes = quota_bytes
-        self._shortest_password = shortest_password
+        self._min_password_length = min_password_length
 
     # --- domains ------------------------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ class Administration(DirectoryServicer):
     # --- accounts -----------------------------------------------------------------------------------------
 
     async def CreateAccount(self, request: pb.CreateAccountRequest, context: Context) -> pb.Account:
-        # Said before what is wrong with its password: who only makes sure that it is there needs no new one.
+        # Before the password is checked: a caller that only ensures that the account exists needs no valid password.
         await accounts.check_free(self._postgres, request.address)
         account = await accounts.create_account(
             self._postgres,
@@ -219,11 +219,11 @@ class Administration(DirectoryServicer):
         return pb.DeleteAppPasswordResponse()
 
     async def _hash(self, password: str, address: str) -> str:
-        """Raises InvalidValue: no such address can be, or the password is too weak for it."""
+        """Raises InvalidValue: a bad address, or a password that is too weak for it."""
         at = local_address(address)
         try:
             new = prepared(password)
-            check_strength(new, at, self._shortest_password)
+            check_strength(new, at, self._min_password_length)
         except BadPassword as error:
             raise InvalidValue(str(error)) from None
         return await self._hashing.hash(new)
@@ -234,7 +234,7 @@ class Administration(DirectoryServicer):
 
 
 def _fields(request: Message) -> list[str]:
-    """Names of what a request changes: for the log, never the values."""
+    """The names of the changed fields, for the log; never their values."""
     return [field.name for field, _ in request.ListFields() if field.name not in ("name", "address")]
 
 

@@ -1,8 +1,8 @@
-"""`Authentication`: a login and a password to an account, at the same cost whether the account exists or not.
+"""`Authentication`: checks a login and a password, at the same cost whether the account exists or not.
 
-Order: what nobody types, app passwords, remembered logins, limits, hash. A login or a password that nobody can have,
-with a control character or beyond all lengths, is no guess, and what is known to be right without a hash is none:
-neither counts, nor is it ever told to come again later. A disabled account is told only to who knows its password.
+Order: impossible logins, app passwords, cached logins, limits, hash. An impossible login or password, with a control
+character or too long, is not a guess, and neither is a password that is known to be right without a hash: these do not
+count as failures and are never rate-limited. Only a client that knows the password learns that an account is disabled.
 """
 
 import datetime
@@ -41,19 +41,19 @@ from paquebot.v1 import authentication_pb2 as pb
 from paquebot.v1.authentication_pb2_grpc import AuthenticationServicer
 
 MAX_LOGIN = 1024
-"""Characters of a login that count: what is longer is nobody's."""
+"""Characters of a login; no account has a longer one."""
 MAX_SESSIONS = 1000
 
 _PROTOCOLS = ("smtp", "imap", "pop3")
 _RESULTS = tuple(name.removeprefix("AUTHENTICATE_RESULT_").lower() for name in pb.AuthenticateResult.keys()[1:])
 LOGINS = counter(
     "paquebot_recipient_validation_logins_total",
-    "Logins tried",
+    "Login attempts",
     {"protocol": (*_PROTOCOLS, "other"), "result": _RESULTS},
 )
 CACHE = counter(
     "paquebot_recipient_validation_login_cache_lookups_total",
-    "Passwords asked of the cache of those that were right a moment ago",
+    "Lookups of passwords in the cache of recent good logins",
     {"result": ("hit", "miss")},
 )
 _VERDICTS = {
@@ -63,32 +63,32 @@ _VERDICTS = {
     LoginState.CREDENTIAL_REVOKED: pb.SESSION_VERDICT_CREDENTIAL_REVOKED,
 }
 
-_TOGETHER = 50  # connections of an account, as many as IMAP lets it have
+_MAX_CONCURRENT = 50  # equal logins; IMAP permits an account so many connections
 _log = Log("paquebot.recipient_validation")
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
-    """Who wants to log in. `found` None: there is no such account. `password` None: no password can be like this."""
+class _Attempt:
+    """A login attempt. `found` None: no such account. `password` None: an impossible password."""
 
     login: str
     network: str
     found: StoredCredentials | None
     password: str | None
     known: bool
-    """The account logged in from the network lately."""
+    """The account logged in from the network recently."""
 
     @property
     def is_possible(self) -> bool:
-        """False says nothing about accounts: it follows from what was sent alone."""
+        """False reveals nothing about accounts: it depends only on what the client sent."""
         controls = any(unicodedata.category(char) in ("Cc", "Cs") for char in self.login)
         return len(self.login) < MAX_LOGIN and not controls and self.password is not None
 
 
 @dataclass(frozen=True, slots=True)
 class _Verified:
-    """The password was right for these credentials; `app_password_id` 0: it was the account's own. `hashed`: a hash
-    said so."""
+    """The password is right for these credentials. `app_password_id` 0: it is the account's own. `hashed`: a hash was
+    compared."""
 
     credentials: StoredCredentials
     app_password_id: int = 0
@@ -113,9 +113,9 @@ class Authentication(AuthenticationServicer):
         self._guests = guests
         self._default_domain = default_domain
         self._cache = LoginCache(settings.cache, settings.cache_entries, clock)
-        self._held = DelaySlots(settings.delayed, settings.delayed_per_client)
+        self._delays = DelaySlots(settings.delayed, settings.delayed_per_client)
         self._refusals = RecentRefusals(settings.limit_entries, clock)
-        self._same_logins = ConcurrentLogins(_TOGETHER)
+        self._concurrent_logins = ConcurrentLogins(_MAX_CONCURRENT)
         self._login_key: bytes | None = None
 
     async def Authenticate(  # noqa: N802 - the contract's name
@@ -131,34 +131,34 @@ class Authentication(AuthenticationServicer):
         context: ServicerContext[pb.CheckSessionsRequest, pb.CheckSessionsResponse],
     ) -> pb.CheckSessionsResponse:
         if len(request.sessions) > MAX_SESSIONS:
-            raise InvalidValue(f"at most {MAX_SESSIONS} sessions are checked at once")
+            raise InvalidValue(f"at most {MAX_SESSIONS} sessions can be checked at once")
         sessions = [
             SessionCredential(one.account_id, one.credential.app_password_id, one.credential.password_version)
             for one in request.sessions
         ]
-        found = await login_states(self._postgres, sessions)
-        return pb.CheckSessionsResponse(verdicts=[_VERDICTS[standing] for standing in found])
+        states = await login_states(self._postgres, sessions)
+        return pb.CheckSessionsResponse(verdicts=[_VERDICTS[state] for state in states])
 
     async def _authenticate(self, request: pb.AuthenticateRequest) -> pb.AuthenticateResponse:
-        claim = await self._claim(request)
-        response = await self._decide(claim)
+        attempt = await self._read_attempt(request)
+        response = await self._decide(attempt)
         protocol = request.protocol if request.protocol in _PROTOCOLS else "other"
         result = pb.AuthenticateResult.Name(response.result).removeprefix("AUTHENTICATE_RESULT_").lower()
         LOGINS.labels(protocol, result).inc()
         if response.result != pb.AUTHENTICATE_RESULT_OK:
-            await self._log_failure(claim, result, protocol, request.client_address)
+            await self._log_failure(attempt, result, protocol, request.client_address)
         return response
 
-    async def _log_failure(self, claim: _Claim, result: str, protocol: str, client: str) -> None:
-        """One line for each failure, with the client's address, for tools that shut guessers out. The login only when
-        somebody has it: else it may be a password."""
-        if claim.found is not None:
-            who = {"account_id": claim.found.account_id, "login": shown(str(claim.found.address))}
+    async def _log_failure(self, attempt: _Attempt, result: str, protocol: str, client: str) -> None:
+        """One line for each failure, with the client's address, for tools that block attackers. Logs a login only when
+        an account has it: else it may be a password."""
+        if attempt.found is not None:
+            who = {"account_id": attempt.found.account_id, "login": shown(str(attempt.found.address))}
         else:
-            who = {"unknown_login": f"{-await self._unknown_subject(claim.login):016x}"}
+            who = {"unknown_login": f"{-await self._unknown_subject(attempt.login):016x}"}
         _log.info("login_failed", result=result, client=client, protocol=protocol, **who)
 
-    async def _claim(self, request: pb.AuthenticateRequest) -> _Claim:
+    async def _read_attempt(self, request: pb.AuthenticateRequest) -> _Attempt:
         login = request.login[:MAX_LOGIN]
         address = login_address(login, self._default_domain)
         network = client_keys(request.client_address).client
@@ -168,82 +168,82 @@ class Authentication(AuthenticationServicer):
         except BadPassword:
             password = None
         known = found is not None and found.network_used_on is not None and found.network_used_on > self._known_since()
-        return _Claim(str(address) if address else login.lower(), network, found, password, known)
+        return _Attempt(str(address) if address else login.lower(), network, found, password, known)
 
     def _known_since(self) -> datetime.date:
         return _today() - datetime.timedelta(days=self._settings.known_days)
 
-    async def _decide(self, claim: _Claim) -> pb.AuthenticateResponse:
-        if not claim.is_possible:
+    async def _decide(self, attempt: _Attempt) -> pb.AuthenticateResponse:
+        if not attempt.is_possible:
             return pb.AuthenticateResponse(result=pb.AUTHENTICATE_RESULT_INVALID)
-        found, password = claim.found, claim.password
-        if found is None or password is None or self._cache.knows(found.account_id, found.password_hash, password):
-            return await self._verdict(claim)
-        async with self._same_logins.turn(self._cache.digest(found.account_id, found.password_hash, password)):
-            return await self._verdict(claim)
+        found, password = attempt.found, attempt.password
+        if found is None or password is None or self._cache.has(found.account_id, found.password_hash, password):
+            return await self._verdict(attempt)
+        async with self._concurrent_logins.turn(self._cache.digest(found.account_id, found.password_hash, password)):
+            return await self._verdict(attempt)
 
-    async def _verdict(self, claim: _Claim) -> pb.AuthenticateResponse:
-        verified = self._without_hash(claim)
+    async def _verdict(self, attempt: _Attempt) -> pb.AuthenticateResponse:
+        verified = self._without_hash(attempt)
         if verified is None:
             limits = self._settings.limits
-            subject = claim.found.account_id if claim.found else await self._unknown_subject(claim.login)
-            if wait := self._refusals.wait((subject, claim.network)):
+            subject = attempt.found.account_id if attempt.found else await self._unknown_subject(attempt.login)
+            if wait := self._refusals.wait((subject, attempt.network)):
                 return _rate_limited(wait)
-            attempt = await login_limits.count_attempt(
-                self._postgres, limits, subject, claim.network, known=claim.known
+            counted = await login_limits.count_attempt(
+                self._postgres, limits, subject, attempt.network, known=attempt.known
             )
-            if isinstance(attempt, AttemptRefused):
-                self._refusals.note((subject, claim.network), attempt.seconds)
-                return _rate_limited(attempt.seconds)
-            seconds = delay_seconds(attempt, limits, self._settings.longest_delay)
-            if seconds and not await self._held.wait(claim.network, seconds):
-                await login_limits.uncount_attempt(self._postgres, attempt.keys)
+            if isinstance(counted, AttemptRefused):
+                self._refusals.add((subject, attempt.network), counted.seconds)
+                return _rate_limited(counted.seconds)
+            seconds = delay_seconds(counted, limits, self._settings.max_delay)
+            if seconds and not await self._delays.wait(attempt.network, seconds):
+                await login_limits.uncount_attempt(self._postgres, counted.keys)
                 return _rate_limited(seconds)
             try:
-                verified = await self._by_hash(claim)
-            except Exception:  # an engine away, too many hashes; not a caller that goes away: that is a free guess
-                await login_limits.uncount_attempt(self._postgres, attempt.keys)
+                verified = await self._by_hash(attempt)
+            except Exception:  # an engine is away, or too many hashes wait; not a cancelled call: a free guess
+                await login_limits.uncount_attempt(self._postgres, counted.keys)
                 raise
             if verified is None:
                 return pb.AuthenticateResponse(result=pb.AUTHENTICATE_RESULT_INVALID)
-            await login_limits.uncount_attempt(self._postgres, attempt.keys)
+            await login_limits.uncount_attempt(self._postgres, counted.keys)
         if not verified.credentials.enabled:
             return pb.AuthenticateResponse(result=pb.AUTHENTICATE_RESULT_DISABLED)
-        await self._note(claim, verified)
+        await self._record(attempt, verified)
         return self._identity(verified)
 
-    def _without_hash(self, claim: _Claim) -> _Verified | None:
-        """An app password, or a password that a hash found right a moment ago."""
-        found, password = claim.found, claim.password
+    def _without_hash(self, attempt: _Attempt) -> _Verified | None:
+        """Checks app passwords and the cache of recent good logins."""
+        found, password = attempt.found, attempt.password
         if found is None or password is None:
             return None
         app_password_id = _app_password(found, password)
         if app_password_id is not None:
             return _Verified(found, app_password_id)
-        known = self._cache.knows(found.account_id, found.password_hash, password)
+        known = self._cache.has(found.account_id, found.password_hash, password)
         CACHE.labels("hit" if known else "miss").inc()
         return _Verified(found) if known else None
 
-    async def _by_hash(self, claim: _Claim) -> _Verified | None:
-        """A login that cannot be costs what a wrong password costs."""
-        found, password = claim.found, claim.password
+    async def _by_hash(self, attempt: _Attempt) -> _Verified | None:
+        """An impossible login takes as long as a wrong password."""
+        found, password = attempt.found, attempt.password
         stored = found.password_hash if found is not None and password is not None else None
-        lane = HashClient(site_of(claim.network), stranger=not claim.known)
-        right = await self._hashing.verify(stored, password if password is not None else "no password", lane)
+        client = HashClient(site_of(attempt.network), is_known=attempt.known)
+        right = await self._hashing.verify(stored, password if password is not None else "no password", client)
         return _Verified(found, hashed=True) if right and found is not None else None
 
-    async def _note(self, claim: _Claim, verified: _Verified) -> None:
-        """What a good login leaves behind."""
+    async def _record(self, attempt: _Attempt, verified: _Verified) -> None:
+        """Record a good login."""
         found, today = verified.credentials, _today()
-        if claim.network and found.network_used_on != today:
-            await record_network(self._postgres, found.account_id, claim.network, today)
+        if attempt.network and found.network_used_on != today:
+            await record_network(self._postgres, found.account_id, attempt.network, today)
         if verified.app_password_id:
             await record_use(self._postgres, verified.app_password_id, today)
-        elif verified.hashed and claim.password is not None:
-            self._cache.remember(found.account_id, await self._strengthened(found, claim.password), claim.password)
+        elif verified.hashed and attempt.password is not None:
+            self._cache.add(found.account_id, await self._strengthened(found, attempt.password), attempt.password)
 
     async def _strengthened(self, found: StoredCredentials, password: str) -> str:
-        """The stored hash, made anew when the parameters have grown since; not while there is no time for it."""
+        """The stored hash, or a new one when the parameters have grown since; not while too many hashes wait."""
         if not self._hashing.is_weaker(found.password_hash):
             return found.password_hash
         try:

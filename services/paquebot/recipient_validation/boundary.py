@@ -1,8 +1,9 @@
-"""The boundary of every call: trace ids bound, refusals translated, outages told from faults of the code.
+"""The boundary of every call: binds trace ids, and translates errors to gRPC statuses.
 
-A refusal of the directory keeps its sentence; values that PostgreSQL can never take are INVALID_ARGUMENT; an engine
-away is UNAVAILABLE; anything unexpected is INTERNAL with an incident id, under which the log has the traceback, and
-which tells callers that trying again does not help (`rpc.channel.CallFailed`). No exception text leaves the process.
+A refusal of the directory keeps its sentence; a value that PostgreSQL can never accept is INVALID_ARGUMENT; an engine
+that is away is UNAVAILABLE; every unexpected error is INTERNAL with an incident id, which the log has with the
+traceback, and which shows callers that a retry does not help (`rpc.channel.CallFailed`). No other exception text leaves
+the process.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ CALLS = metrics.counter(
     {"method": _METHODS, "code": _CODE_NAMES},
 )
 UNEXPECTED = metrics.counter(
-    "paquebot_recipient_validation_unexpected_errors_total", "Calls that failed for a reason not foreseen"
+    "paquebot_recipient_validation_unexpected_errors_total", "Calls that failed with an unexpected error"
 )
 SECONDS = metrics.histogram(
     "paquebot_recipient_validation_call_seconds", "Time of a gRPC call", {"method": _METHODS}, buckets=metrics.FAST
@@ -51,13 +52,13 @@ _CODES: dict[type[DirectoryError], grpc.StatusCode] = {
     InvalidValue: grpc.StatusCode.INVALID_ARGUMENT,
     FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
 }
-_OURS = "/paquebot.v1."
+_OWN_SERVICES = "/paquebot.v1."
 
 _log = log.Log("paquebot.recipient_validation")
 
 
 class Overloaded(Exception):
-    """Too much work is waiting already; the same call may succeed later."""
+    """Too much work waits already; the same call may succeed later."""
 
 
 class Boundary(ServerInterceptor):
@@ -70,7 +71,7 @@ class Boundary(ServerInterceptor):
     ) -> Any:
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or not method.startswith(_OURS):
+        if handler is None or not method.startswith(_OWN_SERVICES):
             return handler
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
@@ -110,7 +111,7 @@ def _guarded(behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> An
 
 
 def _guarded_stream(behaviour: Callable[[Any, Any], AsyncGenerator[Any, None]], method: str) -> Any:
-    """A stream lasts as long as its client wants, so it has no place among the times."""
+    """The client decides how long a stream lasts, so it is not in SECONDS."""
 
     async def stream(request: Any, context: Any) -> AsyncGenerator[Any, None]:
         try:
@@ -131,11 +132,11 @@ def _guarded_stream(behaviour: Callable[[Any, Any], AsyncGenerator[Any, None]], 
 
 
 def _refusal(error: Exception, method: str) -> tuple[grpc.StatusCode, str, Metadata]:
-    """The third tells of a fault of our own code."""
+    """Status, text, and trailing metadata, which names a failure of our own code."""
     if isinstance(error, DirectoryError):
         return _CODES[type(error)], str(error), ()
     if isinstance(error, PostgresRefused):
-        return grpc.StatusCode.INVALID_ARGUMENT, "a value that cannot be kept", ()
+        return grpc.StatusCode.INVALID_ARGUMENT, "a value that cannot be stored", ()
     if isinstance(error, PostgresUnavailable):
         _log.warning("database_unavailable", call=method, statement=str(error), cause=repr(error.__cause__))
         return grpc.StatusCode.UNAVAILABLE, "the directory's database does not answer; try again later", ()

@@ -1,8 +1,8 @@
-"""Who calls, and what each caller may: a table, asked before a request is read.
+"""The rights of each caller: a table, checked before a request is read.
 
 A caller is the service that its certificate names (`imap.<PAQUEBOT_GRPC_TLS_DOMAIN>`). Without TLS the listener is a
-UNIX socket or loopback, whose callers are this machine's, and all may ask; a listener without TLS beside one with it
-is for pods of the version before, which validate and log in. Administration needs its token in any case.
+UNIX socket or loopback; its callers are on this machine and have all rights. A listener without TLS beside one with TLS
+is for pods of the previous version, which validate and log in. Administration needs its token in any case.
 """
 
 import contextlib
@@ -37,14 +37,14 @@ RIGHTS = {
     "plain": (_VALIDATION, _AUTHENTICATION, _HEALTH),
     "local": ("/",),
 }
-"""What the method's path begins with. `plain` and `local` are callers without a certificate; a certificate's name that
-is not here has no rights."""
+"""By caller, the beginnings of the methods that it may call. `plain` and `local` are callers without a certificate; a
+certificate with another name has no rights."""
 
 _CERTIFIED = frozenset(RIGHTS) - {"plain", "local"}
 _UNKNOWN = "unknown"
 REFUSED = counter(
     "paquebot_recipient_validation_refused_calls_total",
-    "Calls refused before they were read: rights: not this caller's to make; share: too many of one client at once",
+    "Calls refused before they were read: rights: the caller may not make it; share: too many of one client at once",
     {"caller": (*RIGHTS, _UNKNOWN), "reason": ("rights", "share")},
 )
 
@@ -54,7 +54,7 @@ Context = ServicerContext[Any, Any]
 
 
 class Callers(ServerInterceptor):
-    """Stands before all others: refuses what a caller may not ask, and more calls at once than one client's share."""
+    """The first interceptor: refuses calls that a caller may not make, and more calls at once than a client's share."""
 
     def __init__(self, settings: GrpcSettings) -> None:
         self._suffix = f".{settings.tls.domain.lower()}"
@@ -73,7 +73,7 @@ class Callers(ServerInterceptor):
         return self._guarded(handler, handler_call_details.method)
 
     def _guarded(self, handler: Any, method: str) -> Any:
-        """The handler behind the table: its request stays bytes until the caller is admitted."""
+        """The handler with a check of its caller; the request is parsed after the check."""
         if handler.unary_unary is not None:
             behaviour = handler.unary_unary
 
@@ -123,13 +123,13 @@ class Callers(ServerInterceptor):
 
 
 def _names(context: Context) -> list[str]:
-    """Of the client's certificate (RFC 5280 §4.2.1.6), whose chain gRPC has verified."""
+    """The names in the client's certificate (RFC 5280 §4.2.1.6), whose chain gRPC has verified."""
     names = context.auth_context().get("x509_subject_alternative_name", ())
     return [bytes(name).decode("ascii", "replace").lower() for name in names]
 
 
 def _by_socket(context: Context) -> bool:
-    """All callers over the UNIX socket have one address, so there is no share of one of them."""
+    """All callers over the UNIX socket have the same address, so they have no shares."""
     return context.peer().startswith("unix:")
 
 
@@ -138,7 +138,7 @@ def _read(handler: Any, request: bytes) -> Any:
 
 
 async def _write(answers: Any, context: Context) -> None:
-    """Answers come from a generator, or a coroutine writes them itself."""
+    """A generator yields the answers, or a coroutine writes them itself."""
     if not inspect.isasyncgen(answers):
         await answers
         return

@@ -1,7 +1,7 @@
-"""Logins that come together: the same password for the same account, from a mail program's ten connections.
+"""Equal logins at the same time: the same password for the same account, from a mail program's ten connections.
 
-One of them has the password looked at; the others wait for it, and then find a right one in the cache: they cost no
-hash, and are no guesses. After a wrong one each is on its own, and counts.
+The first one has its password hashed; the others wait, and then find a right password in the cache: they need no hash
+and do not count as guesses. After a wrong password each of them is checked, and counts.
 """
 
 import asyncio
@@ -11,34 +11,34 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class _UnderWay:
+class _Check:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: int = 0
 
 
 class ConcurrentLogins:
-    """At most `most` wait for one login: they are calls that are held."""
+    """At most `maximum` calls wait for one login."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._under_way: dict[bytes, _UnderWay] = {}
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self._under_way: dict[bytes, _Check] = {}
 
     def __len__(self) -> int:
         return len(self._under_way)
 
     @contextlib.asynccontextmanager
     async def turn(self, key: bytes) -> AsyncIterator[None]:
-        """Inside, nobody with the same key looks at the password, or somebody just did."""
+        """Inside, no call with the same key is being checked, or one just was."""
         first = self._under_way.get(key)
         if first is None:
-            mine = self._under_way[key] = _UnderWay()
+            mine = self._under_way[key] = _Check()
             try:
                 yield
             finally:
                 del self._under_way[key]
                 mine.ended.set()
             return
-        if first.waiting < self._most:
+        if first.waiting < self._maximum:
             first.waiting += 1
             await first.ended.wait()
         yield

@@ -1,7 +1,8 @@
-"""Password hashes beside the event loop: as many at once as there are cores, and a bounded queue before them.
+"""Password hashes on threads: as many at once as there are cores, and a bounded queue for the others.
 
-Who waits is served in turn: those who have logged in before and strangers alternate, and among each of them the client
-networks. Strangers never take all places, and one of their networks only a few: a guesser does not keep others waiting.
+The queue alternates between known clients, which have logged in before, and unknown ones, and among each of them
+between client networks. Unknown clients never fill the queue, and one of their networks only a few places: an attacker
+does not delay other logins.
 """
 
 import asyncio
@@ -27,144 +28,146 @@ HASH_SECONDS = metrics.histogram(
 HASHES_WAITING = metrics.gauge("paquebot_recipient_validation_waiting_hashes", "Password hashes waiting or under way")
 
 T = TypeVar("T")
-_REST_SECONDS = 3.0
+_IDLE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class HashClient:
-    """For whom a hash is made. `network`: of the client's site, for anybody can have an IPv6 /48. `stranger`: nobody
-    logged in from the client to this account lately."""
+    """The client that a hash is for. `network`: the /24 or /48 of its address, as an attacker can easily have a /48.
+    `is_known`: the account logged in from the client recently."""
 
     network: str
-    stranger: bool
+    is_known: bool
 
 
-_OURS = HashClient("", stranger=False)
+_OWN = HashClient("", is_known=True)
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    work: str
+class _Hash:
+    kind: str
     function: Callable[[], Any]
     done: asyncio.Future[Any]
 
 
-class _Turns:
-    """Jobs that wait, by network, and taken from one network after the other."""
+class _RoundRobin:
+    """Waiting hashes by network; taken from one network after the other."""
 
     def __init__(self) -> None:
-        self._lanes: OrderedDict[str, deque[_Job]] = OrderedDict()
+        self._networks: OrderedDict[str, deque[_Hash]] = OrderedDict()
         self.waiting = 0
 
-    def of(self, network: str) -> int:
-        """How many wait for it."""
-        return len(self._lanes.get(network, ()))
+    def count(self, network: str) -> int:
+        """Waiting hashes of the network."""
+        return len(self._networks.get(network, ()))
 
-    def add(self, network: str, job: _Job) -> None:
-        self._lanes.setdefault(network, deque()).append(job)
+    def add(self, network: str, item: _Hash) -> None:
+        self._networks.setdefault(network, deque()).append(item)
         self.waiting += 1
 
-    def take(self) -> _Job:
-        network, jobs = self._lanes.popitem(last=False)
-        job = jobs.popleft()
-        if jobs:
-            self._lanes[network] = jobs  # behind the others
+    def take(self) -> _Hash:
+        network, items = self._networks.popitem(last=False)
+        item = items.popleft()
+        if items:
+            self._networks[network] = items  # behind the other networks
         self.waiting -= 1
-        return job
+        return item
 
 
 class Hashing:
-    """Runs a Hasher's work in threads. Raises Overloaded when too many hashes wait already."""
+    """Runs a Hasher on threads. Raises Overloaded when too many hashes wait already."""
 
     def __init__(self, settings: HashSettings) -> None:
-        self._most_running = settings.threads or len(os.sched_getaffinity(0))
-        self._most_waiting = settings.waiting
-        self._most_strangers = settings.waiting * 3 // 4
+        self._max_running = settings.threads or len(os.sched_getaffinity(0))
+        self._max_waiting = settings.waiting
+        self._max_unknown = settings.waiting * 3 // 4
         self._per_client = settings.per_client
         self._running = 0
-        self._turns = {stranger: _Turns() for stranger in (False, True)}
-        self._strangers_next = False
-        self._threads = ThreadPoolExecutor(self._most_running, thread_name_prefix="argon2")
+        self._known, self._unknown = _RoundRobin(), _RoundRobin()
+        self._unknown_first = False
+        self._threads = ThreadPoolExecutor(self._max_running, thread_name_prefix="argon2")
         self._hasher = Hasher(settings.parameters)
-        self._rest: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     async def hash(self, password: str) -> str:
         """The hash of a prepared password."""
-        return str(await self._run("hash", lambda: self._hasher.hash(password), _OURS))
+        return str(await self._run("hash", lambda: self._hasher.hash(password), _OWN))
 
-    async def verify(self, stored: str | None, password: str, lane: HashClient = _OURS) -> bool:
-        """Whether the prepared password has the hash `stored`; None takes as long, and is never true."""
+    async def verify(self, stored: str | None, password: str, client: HashClient = _OWN) -> bool:
+        """Whether the prepared password has the hash `stored`; None: False, after the same time."""
         if stored is None:
-            await self._run("verify", lambda: self._hasher.verify(self._hasher.no_password, password), lane)
+            await self._run("verify", lambda: self._hasher.verify(self._hasher.no_password, password), client)
             return False
-        return bool(await self._run("verify", lambda: self._hasher.verify(stored, password), lane))
+        return bool(await self._run("verify", lambda: self._hasher.verify(stored, password), client))
 
     def is_weaker(self, stored: str) -> bool:
+        """Whether `stored` was made with a smaller parameter than new hashes."""
         return self._hasher.is_weaker(stored)
 
     def close(self) -> None:
-        if self._rest is not None:
-            self._rest.cancel()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, work: str, function: Callable[[], T], lane: HashClient) -> T:
-        if self._running >= self._most_running and not self._has_room(lane):
+    async def _run(self, kind: str, function: Callable[[], T], client: HashClient) -> T:
+        if self._running >= self._max_running and not self._has_room(client):
             raise Overloaded
-        job = _Job(work, function, asyncio.get_running_loop().create_future())
-        self._turns[lane.stranger].add(lane.network, job)
+        item = _Hash(kind, function, asyncio.get_running_loop().create_future())
+        (self._known if client.is_known else self._unknown).add(client.network, item)
         HASHES_WAITING.inc()
-        job.done.add_done_callback(_seen)
+        item.done.add_done_callback(_retrieve_exception)
         self._start()
-        result: T = await asyncio.shield(job.done)  # a caller that goes away does not make room
+        result: T = await asyncio.shield(item.done)  # a cancelled caller does not free a place
         return result
 
-    def _has_room(self, lane: HashClient) -> bool:
-        strangers = self._turns[True]
-        if strangers.waiting + self._turns[False].waiting >= self._most_waiting:
+    def _has_room(self, client: HashClient) -> bool:
+        if self._known.waiting + self._unknown.waiting >= self._max_waiting:
             return False
-        return not lane.stranger or (
-            strangers.waiting < self._most_strangers and strangers.of(lane.network) < self._per_client
+        return client.is_known or (
+            self._unknown.waiting < self._max_unknown and self._unknown.count(client.network) < self._per_client
         )
 
     def _start(self) -> None:
-        while self._running < self._most_running and (job := self._next()) is not None:
+        while self._running < self._max_running and (item := self._next()) is not None:
             self._running += 1
-            future = asyncio.wrap_future(self._threads.submit(_timed, job.work, job.function))
-            future.add_done_callback(lambda future, job=job: self._ended(job, future))  # type: ignore[misc]
+            future = asyncio.wrap_future(self._threads.submit(_timed, item.kind, item.function))
+            future.add_done_callback(lambda future, item=item: self._ended(item, future))  # type: ignore[misc]
 
-    def _next(self) -> _Job | None:
-        for stranger in (self._strangers_next, not self._strangers_next):
-            if self._turns[stranger].waiting:
-                self._strangers_next = not stranger
-                return self._turns[stranger].take()
+    def _next(self) -> _Hash | None:
+        """Alternates between known and unknown clients."""
+        queues = (self._unknown, self._known) if self._unknown_first else (self._known, self._unknown)
+        for queue in queues:
+            if queue.waiting:
+                self._unknown_first = queue is self._known
+                return queue.take()
         return None
 
-    def _ended(self, job: _Job, future: asyncio.Future[Any]) -> None:
+    def _ended(self, item: _Hash, future: asyncio.Future[Any]) -> None:
         self._running -= 1
         HASHES_WAITING.dec()
-        if not job.done.done():
+        if not item.done.done():
             if future.cancelled():
-                job.done.cancel()
+                item.done.cancel()
             elif (error := future.exception()) is not None:
-                job.done.set_exception(error)
+                item.done.set_exception(error)
             else:
-                job.done.set_result(future.result())
+                item.done.set_result(future.result())
         self._start()
         if not self._running:
-            self._give_back_soon()
+            self._free_memory_later()
 
-    def _give_back_soon(self) -> None:
-        """A hash takes 19 MiB, which the next one finds ready; after a while without one the system gets them back."""
-        if self._rest is not None:
-            self._rest.cancel()
-        self._rest = asyncio.get_running_loop().call_later(_REST_SECONDS, give_back)
+    def _free_memory_later(self) -> None:
+        """A hash uses 19 MiB, which the next one reuses; after some seconds without one they go back to the system."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._idle_timer = asyncio.get_running_loop().call_later(_IDLE_SECONDS, give_back)
 
 
-def _timed(work: str, function: Callable[[], T]) -> T:
-    with HASH_SECONDS.labels(work).time():
+def _timed(kind: str, function: Callable[[], T]) -> T:
+    with HASH_SECONDS.labels(kind).time():
         return function()
 
 
-def _seen(future: asyncio.Future[Any]) -> None:
+def _retrieve_exception(future: asyncio.Future[Any]) -> None:
     if not future.cancelled():
-        future.exception()  # seen, should the caller be gone
+        future.exception()  # the caller may be gone

@@ -1,4 +1,4 @@
-"""Page tokens: opaque to the client, the last key of the page before to us."""
+"""Page tokens: opaque to the client; the last key of the previous page."""
 
 import base64
 import binascii
@@ -20,7 +20,7 @@ def page_token(*key: str) -> str:
 
 
 def page_key(token: str, parts: int) -> list[str]:
-    """The key of `token`, of so many parts; an empty token is before every key. Raises InvalidValue."""
+    """The key in `token`, of so many parts; an empty token is before every key. Raises InvalidValue."""
     if not token:
         return [""] * parts
     try:
@@ -28,10 +28,10 @@ def page_key(token: str, parts: int) -> list[str]:
     except (binascii.Error, ValueError, RecursionError):
         key = None
     if not isinstance(key, list) or len(key) != parts or not all(map(_is_name, key)):
-        raise InvalidValue("the page token is not one of ours")
+        raise InvalidValue("not a page token of this service")
     return key
 
 
 def _is_name(part: object) -> bool:
-    """Can PostgreSQL compare names with it? It has no NUL, and nothing has half a character of UTF-16, as JSON does."""
+    """Whether PostgreSQL can compare names with it: without NUL, and without the lone surrogates that JSON permits."""
     return isinstance(part, str) and "\0" not in part and part.encode("utf-8", "ignore").decode() == part

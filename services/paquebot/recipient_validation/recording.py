@@ -1,4 +1,4 @@
-"""`Directory.RecordSessions`: orders transcripts of an account's sessions and passes them on while they come."""
+"""`Directory.RecordSessions`: orders transcripts of an account's sessions and returns their lines as they arrive."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,11 @@ from paquebot.v1.directory_pb2 import TranscriptLine
 
 _log = Log("paquebot.recipient_validation")
 _REPEAT_SECONDS = ORDER_SECONDS / 3
-_WAITING_BYTES = 8 * 2**20  # of one recording, until its administrator takes them
+_MAX_WAITING_BYTES = 8 * 2**20  # of lines of one recording that its client has not received yet
 
 
 class _Lines:
-    """What came of one recording and is not passed on yet."""
+    """The lines of one recording that are not returned yet."""
 
     def __init__(self, recording_id: str) -> None:
         self._recording_id = recording_id
@@ -27,56 +27,56 @@ class _Lines:
         self._waiting: list[bytes] = []
         self._bytes = 0
         self._lost = 0
-        self._some = asyncio.Event()
+        self._not_empty = asyncio.Event()
 
-    def heard(self, message: Msg) -> None:
+    def on_message(self, message: Msg) -> None:
         if message.subject != self._subject:
             return
-        if self._bytes + len(message.data) > _WAITING_BYTES:
+        if self._bytes + len(message.data) > _MAX_WAITING_BYTES:
             self._lost += 1
             return
         self._waiting.append(message.data)
         self._bytes += len(message.data)
-        self._some.set()
+        self._not_empty.set()
 
-    async def taken(self, seconds: float) -> AsyncGenerator[TranscriptLine, None]:
-        """For so long."""
+    async def until(self, seconds: float) -> AsyncGenerator[TranscriptLine, None]:
+        """The lines that arrive within `seconds`."""
         ends = asyncio.get_running_loop().time() + seconds
         while True:
             try:
                 async with asyncio.timeout_at(ends):
-                    await self._some.wait()
+                    await self._not_empty.wait()
             except TimeoutError:
                 return
-            self._some.clear()
+            self._not_empty.clear()
             waiting, self._waiting, self._bytes = self._waiting, [], 0
-            for octets in waiting:
-                yield TranscriptLine.FromString(octets)
+            for data in waiting:
+                yield TranscriptLine.FromString(data)
             if self._lost:
                 yield TranscriptLine(recording_id=self._recording_id, lost=self._lost)
                 self._lost = 0
 
 
 async def record(queue: Queue, account_id: int, seconds: int) -> AsyncGenerator[TranscriptLine, None]:
-    """What the account's sessions hear and say, for so many seconds; at first that it begins.
+    """What the account's sessions receive and send, for so many seconds; the first line says that it has begun.
 
     Raises InvalidValue, QueueUnavailable.
     """
     if not 1 <= seconds <= MAX_SECONDS:
-        raise InvalidValue(f"sessions are recorded for 1 second up to {MAX_SECONDS // 3600} hours")
+        raise InvalidValue(f"sessions can be recorded for 1 second to {MAX_SECONDS // 3600} hours")
     _ = queue.client  # raises QueueUnavailable
     recording_id = new_id()
     lines = _Lines(recording_id)
-    await queue.subscribe(LINES, lines.heard)
+    await queue.subscribe(LINES, lines.on_message)
     repeating = background(_repeat(queue, recording_id, account_id), "recording_order")
     _log.info("recording_begun", recording=recording_id, account_id=account_id, seconds=seconds)
     try:
         yield TranscriptLine(recording_id=recording_id)
-        async with contextlib.aclosing(lines.taken(seconds)) as taken:
-            async for line in taken:
+        async with contextlib.aclosing(lines.until(seconds)) as received:
+            async for line in received:
                 yield line
     finally:
-        queue.unsubscribe(LINES, lines.heard)
+        queue.unsubscribe(LINES, lines.on_message)
         repeating.cancel()
         await queue.send(ORDERS, order(recording_id, account_id, 0))
         _log.info("recording_ended", recording=recording_id, account_id=account_id)

@@ -1,4 +1,4 @@
-"""`RecipientValidation`: the verdict on each forward-path, and whose sender address it is."""
+"""`RecipientValidation`: a verdict on each forward-path, and whether an account may use a reverse-path."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -18,13 +18,13 @@ MAX_FORWARD_PATHS = 1000
 _VERDICT_NAMES = {value: name.removeprefix("VERDICT_").lower() for name, value in pb.Verdict.items()}
 VALIDATIONS = counter(
     "paquebot_recipient_validation_verdicts_total",
-    "Forward-paths validated, by verdict",
+    "Validated forward-paths, by verdict",
     {"verdict": tuple(_VERDICT_NAMES.values())},
 )
 _COUNT = {value: VALIDATIONS.labels(name) for value, name in _VERDICT_NAMES.items()}
 
 UsageOf = Callable[[Sequence[int]], Awaitable[Mapping[int, Usage]]]
-"""What accounts have stored, by account id; an account without mail may be absent, and others may be there too."""
+"""The usage of accounts, by account id; an account without mail may be absent, and others may be included."""
 _NOTHING = Usage(total_size=0, messages=0)
 
 _VERDICTS = {
@@ -39,29 +39,29 @@ _log = Log("paquebot.recipient_validation")
 
 
 class Validation(RecipientValidationServicer):
-    """The reverse-path does not matter: the null one (RFC 5321 §4.5.5) may write to everybody, as any other."""
+    """Ignores the reverse-path: every one, also the null one (RFC 5321 §4.5.5), may send to all recipients."""
 
     def __init__(
         self,
         lookup: Lookup,
         own_literals: Sequence[str],
         usage_of: UsageOf,
-        messages: int,
+        max_messages: int,
         *,
         other_literals: bool = False,
     ) -> None:
-        """`messages`: the most that an account may have."""
+        """`max_messages`: of an account."""
         self._lookup = lookup
         self._own_literals = frozenset(own_literals)
         self._other_literals = other_literals
         self._usage_of = usage_of
-        self._messages = messages
+        self._max_messages = max_messages
 
     async def Validate(  # noqa: N802 - the contract's name
         self, request: pb.ValidateRequest, context: ServicerContext[pb.ValidateRequest, pb.ValidateResponse]
     ) -> pb.ValidateResponse:
         if len(request.forward_paths) > MAX_FORWARD_PATHS:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"at most {MAX_FORWARD_PATHS} forward-paths a call")
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"at most {MAX_FORWARD_PATHS} forward-paths")
         resolutions = await self._resolve(request.forward_paths, may_relay=request.may_relay)
         full = await self._full(resolutions, request.size)
         results = [
@@ -96,7 +96,7 @@ class Validation(RecipientValidationServicer):
         )
 
     async def _full(self, resolutions: Sequence[Resolution], size: int) -> frozenset[int]:
-        """Accounts whose quota has no room for `size` more bytes; 0: unknown, any room will do."""
+        """Accounts whose quota has no room for `size` more bytes; 0: unknown, one byte is enough."""
         quotas = {
             target.account_id: target.quota_bytes
             for resolution in resolutions
@@ -109,7 +109,7 @@ class Validation(RecipientValidationServicer):
 
         def full(account_id: int, quota: int) -> bool:
             stored = usage.get(account_id, _NOTHING)
-            return stored.total_size + max(size, 1) > quota or stored.messages >= self._messages
+            return stored.total_size + max(size, 1) > quota or stored.messages >= self._max_messages
 
         return frozenset(account_id for account_id, quota in quotas.items() if full(account_id, quota))
 
@@ -119,7 +119,7 @@ def _validation(path: str, resolution: Resolution, full: frozenset[int], size: i
         return pb.Validation(verdict=_VERDICTS[resolution.refusal])
     if resolution.dropped:
         _log.warning("alias_targets_dropped", address=shown(path), dropped=resolution.dropped)
-    # Where others can still take it, delivery decides on the full ones: deferred or a DSN, never silently lost.
+    # When other recipients have room, delivery decides about the full ones: it defers or sends a DSN.
     if not resolution.remote and all(target.account_id in full for target in resolution.local):
         never = all(0 < target.quota_bytes < size for target in resolution.local)
         return pb.Validation(verdict=pb.VERDICT_TOO_LARGE if never else pb.VERDICT_OVER_QUOTA)

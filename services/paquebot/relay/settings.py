@@ -216,7 +216,7 @@ class RelayLoadSettings:
 class DestinationLabelSettings:
     """The destinations that the metrics name."""
 
-    most: int = setting("RELAY_SHOWN", 50, help="maximum destinations that metrics name; further ones are `other`")
+    limit: int = setting("RELAY_SHOWN", 50, help="maximum destinations that metrics name; further ones are `other`")
     always: tuple[str, ...] = setting("RELAY_SHOW", (), help="destinations that metrics always name")
 
 

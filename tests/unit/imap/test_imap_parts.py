@@ -126,7 +126,7 @@ async def test_reading_stops_above_the_high_water_mark() -> None:
         assert octets == b"y" * 4_000_000
 
 
-async def test_before_a_login_what_is_sent_ahead_ends_the_connection() -> None:
+async def test_too_much_pipelined_before_login_ends_the_connection() -> None:
     async with pair() as (connection, writer):
         writer.write(b"y" * 4_000_000)
 
@@ -276,7 +276,7 @@ LARGE = ast.SearchSize(ast.SizeOp.LARGER, 100)
 TEXT = ast.SearchText(b"needle")
 
 
-def test_a_cheap_no_spares_the_dear_key() -> None:
+def test_a_cheap_no_spares_the_expensive_key() -> None:
     assert verdict(ast.SearchAnd((TEXT, SEEN)), 2) is False
     assert verdict(ast.SearchAnd((TEXT, SEEN)), 1) is None
     assert verdict(ast.SearchOr(TEXT, SEEN), 1) is True
@@ -290,7 +290,7 @@ def test_a_cheap_no_spares_the_dear_key() -> None:
     lambda inner: st.tuples(st.just("not"), inner) | st.tuples(st.sampled_from(("and", "or")), inner, inner),
     max_leaves=8,
 ))  # fmt: skip
-def test_what_is_decided_early_is_right(tree: object) -> None:
+def test_early_verdicts_are_right(tree: object) -> None:
     """Three-valued logic never says what more facts would contradict."""
     for seen in (1, 2):
         for large in (True, False):

@@ -1,4 +1,4 @@
-"""Accounts that have their fill, also where the usages of several callers come from one statement."""
+"""Full accounts, also where one statement returns the usages of several callers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paquebot.wire.address import Address
 
 QUOTA, MESSAGES = 1000, 10
 STORED = {1: Usage(999, 1), 2: Usage(1000, 1), 3: Usage(0, MESSAGES)}
-"""Of three accounts; the fourth has no mail. As `Gathering` does, those of all are given to whoever asks for one."""
+"""Of three accounts; the fourth has no mail. Every lookup returns all of them, as a batch of lookups does."""
 
 
 async def look_up(addresses: Sequence[Address]) -> Mapping[Address, DirectoryEntry]:

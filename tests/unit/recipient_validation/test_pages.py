@@ -1,4 +1,4 @@
-"""Page tokens: what we made is read back, anything else is refused."""
+"""Page tokens: our own are read, all others are refused."""
 
 import pytest
 from hypothesis import given
@@ -25,7 +25,7 @@ def test_any_other_token_is_refused(token: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
-def test_what_no_database_holds_is_refused(name: str) -> None:
+def test_a_key_that_postgres_cannot_compare_is_refused(name: str) -> None:
     with pytest.raises(InvalidValue):
         page_key(page_token(name), 1)
 

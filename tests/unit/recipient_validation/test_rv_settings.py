@@ -1,4 +1,4 @@
-"""Settings of recipient_validation: normal forms, and faults told together."""
+"""Settings of recipient_validation: normal forms, and all faults at once."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import SettingsError, load
 
 
-def test_addresses_are_kept_in_normal_form() -> None:
+def test_addresses_are_normalised() -> None:
     settings = load(
         RecipientValidationSettings,
         {
@@ -23,7 +23,7 @@ def test_addresses_are_kept_in_normal_form() -> None:
     assert settings.hashes.parameters.memory_kib == 64 * 1024
 
 
-def test_faults_are_told_together() -> None:
+def test_faults_are_reported_together() -> None:
     with pytest.raises(SettingsError) as caught:
         load(
             RecipientValidationSettings,
@@ -49,7 +49,7 @@ TLS = {f"PAQUEBOT_GRPC_TLS_{part}": f"/etc/paquebot/grpc/{part}" for part in ("C
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:2551", "[::]:2551", "192.0.2.1:2551", "mail.example.org:2551"])
-def test_without_tls_grpc_is_not_shown_to_others(listen: str) -> None:
+def test_grpc_on_the_network_needs_tls(listen: str) -> None:
     with pytest.raises(SettingsError, match="PAQUEBOT_GRPC_INSECURE"):
         load(RecipientValidationSettings, {"PAQUEBOT_GRPC_LISTEN": listen})
     with pytest.raises(SettingsError, match="PAQUEBOT_GRPC_INSECURE"):
@@ -81,6 +81,6 @@ def test_half_of_the_certificates_is_a_fault(missing: str) -> None:
         ({"PAQUEBOT_GRPC_CALLS_PER_CLIENT": "0"}, "PAQUEBOT_GRPC_CALLS_PER_CLIENT"),
     ],
 )
-def test_settings_of_grpc_that_do_not_go_together(environ: dict[str, str], fault: str) -> None:
+def test_inconsistent_settings_of_grpc_are_refused(environ: dict[str, str], fault: str) -> None:
     with pytest.raises(SettingsError, match=fault):
         load(RecipientValidationSettings, environ)

@@ -105,7 +105,7 @@ async def test_binarymime_where_it_is_offered_and_needed() -> None:  # RFC 3030 
         assert [("BODY=BINARYMIME" in taken.mail) for taken in remote.messages] == [True, False]
 
 
-async def test_a_chunk_is_not_sent_when_everybody_is_refused() -> None:
+async def test_a_chunk_is_not_sent_when_every_recipient_is_refused() -> None:
     async with RemoteHost({"RCPT": "550 5.1.1 No"}, extensions=CHUNKING) as remote:
         session = await session_with(remote)
         message = outgoing(DKIM + LONG, "s@example.org")
@@ -134,11 +134,11 @@ async def test_a_long_field_is_folded_though_the_message_is_signed() -> None:
     """What RFC 6376 §3.4.2 calls relaxed does not see the folding; simple does."""
     references = b"References:" + b" <a@example.org>" * 100 + b"\r\n"
     found = await form(DKIM + references + b"\r\nx\r\n")
-    assert found.wish is not None
+    assert found.conversion is not None
     simple = DKIM.replace(b"c=relaxed/relaxed", b"c=simple/simple")
     assert (await refused(simple + references + b"\r\nx\r\n"))[0] == "5.6.2"
     assert (await refused(DKIM + references.replace(b" ", b"") + b"\r\nx\r\n"))[0] == "5.6.2"
-    assert (await form(references.replace(b" ", b"") + b"\r\nx\r\n")).wish is not None
+    assert (await form(references.replace(b" ", b"") + b"\r\nx\r\n")).conversion is not None
 
 
 async def test_what_hosts_took_in_another_form_is_counted() -> None:
@@ -163,8 +163,8 @@ async def test_what_hosts_took_in_another_form_is_counted() -> None:
 async def test_another_limit_of_lines() -> None:
     raw = b"Subject: x\r\n\r\n" + b"y" * 2000 + b"\r\n"
     for line, rewritten in ((998, True), (2000, False), (0, False)):
-        assert ((await form(raw, line=line)).wish is not None) is rewritten
-    assert (await form(b"\r\n" + "ä".encode() * 10, line=0)).wish is not None
+        assert ((await form(raw, line=line)).conversion is not None) is rewritten
+    assert (await form(b"\r\n" + "ä".encode() * 10, line=0)).conversion is not None
 
 
 # --- 8-bit text ---
@@ -187,7 +187,7 @@ async def test_eight_bit_text_that_is_signed_from_end_to_end_is_returned() -> No
     status, text = await refused(PGP % "Grüße".encode())
     assert status == "5.6.2"
     assert text.startswith("the host does not take 8-bit text, and a signed message")
-    assert (await form(PGP % "Grüße".encode(), "8BITMIME")).wish is None
+    assert (await form(PGP % "Grüße".encode(), "8BITMIME")).conversion is None
 
 
 async def test_a_size_that_only_the_conversion_reaches() -> None:  # RFC 1870

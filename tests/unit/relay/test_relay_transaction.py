@@ -137,7 +137,7 @@ async def test_a_host_that_may_have_the_message_is_the_only_one() -> None:
 
 
 @pytest.mark.parametrize("answer", [DROP, then_drop("421 4.3.2 Bye")])
-async def test_a_dead_session_is_told_apart_before_mail_is_answered(answer: Answer) -> None:
+async def test_a_dead_session_is_recognised_before_mail_is_answered(answer: Answer) -> None:
     async with RemoteHost() as remote:
         session = await session_with(remote)
         await send(session, A)
@@ -262,7 +262,7 @@ async def test_smtputf8_has_no_way_down() -> None:  # RFC 6531 §3.5
         session.leave()
 
 
-async def test_dsn_wishes_are_passed_on() -> None:  # RFC 3461 §5.2.1
+async def test_dsn_parameters_are_passed_on() -> None:  # RFC 3461 §5.2.1
     wishes = RcptParameters((Notify.SUCCESS, Notify.DELAY), "rfc822;b+c@example.net")
     recipient = RelayRecipient("a@example.net", wishes)
     for extensions, passed in ((EXTENSIONS, True), (("PIPELINING",), False)):
@@ -284,7 +284,7 @@ async def test_the_null_reverse_path() -> None:
         session.leave()
 
 
-async def test_what_a_host_says_is_bounded_and_shown_without_its_control_characters() -> None:
+async def test_a_reply_is_bounded_and_kept_without_control_characters() -> None:
     async with RemoteHost({"RCPT": "550-5.1.1 \x1b[2J\x07no\r\n" * 40 + "550 5.1.1 " + "x" * 900}) as remote:
         session = await session_with(remote)
         [result] = (await send(session, A)).values()

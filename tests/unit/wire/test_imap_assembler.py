@@ -1,4 +1,4 @@
-"""Limits are held before reading, and a refused command leaves no octet behind that could be a command."""
+"""Limits are checked before reading, and no octet of a refused command is read as a command."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_synchronising_literal_over_the_limit_is_refused_unread() -> None:
 
 
 def test_octets_of_a_refused_literal_are_never_a_command() -> None:
-    """RFC 7888 §4: they are on their way, so they and the rest of the command are read and thrown away."""
+    """RFC 7888 §4: they are on their way, so they and the rest of the command are read and discarded."""
     fed = feed(b"a LOGIN {18+}\r\nx LOGOUT\r\nz NOOP\r\n {3+}\r\nq\r\n rest\r\nb NOOP\r\n", small())
     refusal, following = fed.outcomes
     assert refusal == Refuse(b"a BAD [TOOBIG] Literal too large\r\n", close=False)

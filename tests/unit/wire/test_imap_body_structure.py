@@ -1,4 +1,4 @@
-"""ENVELOPE and BODYSTRUCTURE: the RFC's examples, and forms that the grammar demands of odd messages."""
+"""ENVELOPE and BODYSTRUCTURE: the RFC's examples, and forms that the grammar requires for odd messages."""
 
 from __future__ import annotations
 

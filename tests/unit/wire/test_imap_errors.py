@@ -1,4 +1,4 @@
-"""What is wrong, and where: the parser's only error, and its bounds."""
+"""The parser's only error, with its position; and the limits."""
 
 from __future__ import annotations
 

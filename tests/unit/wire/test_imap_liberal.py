@@ -1,4 +1,4 @@
-"""What clients in use get wrong after login, where it can mean one thing only: it is read as what they mean.
+"""Common mistakes of clients after login that can mean one thing only are accepted.
 
 Each case has the octets of a client and the same command to the letter of RFC 3501.
 """

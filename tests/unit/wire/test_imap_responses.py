@@ -1,4 +1,4 @@
-"""What goes out: strings in a form every client reads, status lines, untagged data; RFC examples printed."""
+"""Responses: strings in a form that every client reads, status lines, untagged data; the examples of the RFCs."""
 
 from __future__ import annotations
 

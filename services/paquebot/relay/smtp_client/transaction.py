@@ -208,7 +208,7 @@ class ClientTransaction:
         deadlines = self._deadlines
         total = deadlines.block + self._form.size / deadlines.rate
         async with self._message.opened() as content:
-            pieces = framed(self._message.pieces(content, self._form.wish))
+            pieces = framed(self._message.pieces(content, self._form.conversion))
             self._content_sent = True
             self._on_content()
             complete = await self._session.send_content(pieces, deadlines.block, total)
