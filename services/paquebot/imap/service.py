@@ -51,7 +51,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
     async with contextlib.AsyncExitStack() as stack:
         context = await _open_context(settings, health, tls, stack)
         server = ImapServer(context)
-        stack.callback(server.close)
+        stack.push_async_callback(server.close)
         server.listen()
         tasks = [background(context.logins.run(), "session_checks"), background(context.recordings.run(), "recordings")]
         if tls is not None:
