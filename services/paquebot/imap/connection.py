@@ -27,10 +27,10 @@ class ImapConnection(ClientConnection):
     """`await` on it from its session's task only."""
 
     def __init__(
-        self, *, write_seconds: float, write_rate: int = MINIMUM_RATE, long_ahead: LongAhead | None = None
+        self, *, write_timeout: float, write_rate: int = MINIMUM_RATE, long_ahead: LongAhead | None = None
     ) -> None:
         super().__init__(
-            write_seconds=write_seconds,
+            write_timeout=write_timeout,
             write_rate=write_rate,
             read_high=_READ_HIGH,
             too_much=_TOO_MUCH,
@@ -92,7 +92,7 @@ class ImapConnection(ClientConnection):
             return LineTooLong(head)
         if end < 0:
             self._scanned = len(self._buffer)
-            self.go_on_reading()
+            self.resume_reading()
             return None
         cut = end - 1 if end and self._buffer[end - 1] == 0x0D else end
         line = bytes(self._buffer[:cut])

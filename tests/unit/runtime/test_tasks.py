@@ -36,8 +36,7 @@ AWAITED = {
     "runtime/postgres/migrations.py": "awaited with asyncio.wait, its result read",
     "runtime/process/health.py": "raises nothing: what goes wrong is the answer",
     "runtime/process/service.py": "awaited with asyncio.wait, its result read",
-    "smtp_ingress/connection.py": "aiosmtpd's task of a session, whose errors `serve` catches",
-    "smtp_ingress/server.py": "awaited at the drain",
+    "runtime/net/server.py": "its errors are reported when it ends",
 }
 
 

@@ -25,7 +25,7 @@ async def start_tls(context: CommandContext, state: NotAuthenticated, command: a
         return bad("TLS is active already")
     if context.server.tls is None:
         return bad("TLS is not available")
-    context.connection.pause()
+    context.connection.pause_reading()
     if context.connection.buffered:
         return Reply(
             ReplyStatus.BAD,
