@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from paquebot.blobs import BlobsUnavailable
 from paquebot.imap.capabilities import after_login, before_login
-from paquebot.imap.connection import ImapConnection, Inactive, LineTooLong
+from paquebot.imap.connection import ImapConnection, Inactive, TruncatedLine
 from paquebot.imap.dispatch import handler_of
 from paquebot.imap.errors import reply_to
 from paquebot.imap.mailbox_view.view import NoSuchSequenceNumber, View, parse_flags
@@ -79,7 +79,7 @@ async def test_lines_are_found_however_they_are_cut(data: st.DataObject) -> None
     lines = data.draw(st.lists(st.binary(max_size=12).map(lambda raw: raw.replace(b"\n", b"").rstrip(b"\r"))))
     raw = b"".join(line + data.draw(st.sampled_from([b"\r\n", b"\n"])) for line in lines)
     connection = ImapConnection(write_timeout=1)
-    found: list[bytes | LineTooLong] = []
+    found: list[bytes | TruncatedLine] = []
     while raw:
         size = data.draw(st.integers(1, 7))
         connection.data_received(raw[:size])
@@ -93,12 +93,12 @@ async def test_lines_are_found_however_they_are_cut(data: st.DataObject) -> None
 async def test_line_limit_is_exact_and_the_rest_is_skipped(maximum: int, length: int, size: int) -> None:
     connection = ImapConnection(write_timeout=1)
     raw = b"x" * length + b"\r\nnext\r\n"
-    found: list[bytes | LineTooLong] = []
+    found: list[bytes | TruncatedLine] = []
     for start in range(0, len(raw), size):
         connection.data_received(raw[start : start + size])
         while (line := connection.take_line(max(maximum, 4) if found else maximum)) is not None:
             found.append(line)
-    first = b"x" * length if length <= maximum else LineTooLong(b"x" * maximum)
+    first = b"x" * length if length <= maximum else TruncatedLine(b"x" * maximum)
     assert found == [first, b"next"]
 
 

@@ -33,7 +33,7 @@ _LEAVING_PART = 0.5  # of the drain time, over which the sessions are asked to l
 _LONGEST_STEP = 0.05  # seconds from one session that is asked to the next
 
 
-class ClientSession(Protocol):
+class ServedSession(Protocol):
     """A session as its server knows it."""
 
     async def run(self) -> enum.Enum:
@@ -47,7 +47,7 @@ class ClientSession(Protocol):
 
 
 C = TypeVar("C", bound=ClientConnection)
-S = TypeVar("S", bound=ClientSession)
+S = TypeVar("S", bound=ServedSession)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +273,7 @@ class ClientServer(abc.ABC, Generic[C, S]):
                 self.session_ended(client, end)
 
 
-def _displace(session: ClientSession, connection: ClientConnection) -> None:
+def _displace(session: ServedSession, connection: ClientConnection) -> None:
     """The session lost its slot: it says so, but has little time for it."""
     session.displace()
     connection.abort_after()
