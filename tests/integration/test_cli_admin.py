@@ -144,9 +144,9 @@ async def test_a_password_is_asked_for_twice_and_not_shown(stack: Stack) -> None
     shown = ""
     dialogue = (
         ("Password: ", "gehiem"),
-        ("Repeat it: ", "geheim"),
+        ("Repeat the password: ", "geheim"),
         ("Password: ", "geheim"),
-        ("Repeat it: ", "geheim"),
+        ("Repeat the password: ", "geheim"),
     )
     for prompt, answer in dialogue:  # the space comes when the echo is off
         shown += await asyncio.to_thread(_read_until, ours, prompt)

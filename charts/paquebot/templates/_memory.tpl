@@ -22,7 +22,7 @@
 {{- end }}
 
 {{- /*
-What a pod of "service" needs at most, in bytes, and of what: {"least": OCTETS, "of": TEXT}. Where it goes:
+What a pod of "service" needs at most, in bytes, and of what: {"least": BYTES, "of": TEXT}. Where it goes:
 docs/hostile-input.md.
 */}}
 {{- define "paquebot.memoryNeed" -}}
