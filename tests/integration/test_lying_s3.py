@@ -30,7 +30,7 @@ async def store(lying_s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore) ->
     """The bucket of `blobs`, by way of the liar."""
     opened = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint))
     yield opened
-    lying_s3.tell(Lie.NONE)
+    lying_s3.set_lie(Lie.NONE)
     await opened.close()
 
 
@@ -60,13 +60,13 @@ async def test_what_was_not_written_is_given_to_nobody(
     lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, lie: Lie, *, checked: bool
 ) -> None:
     refs = await written(blobs, frames(checked=checked))
-    lying_s3.tell(lie)
+    lying_s3.set_lie(lie)
     outcomes = [*await store.read_each(refs), *[(await store.read_each([ref]))[0] for ref in refs]]
     assert lying_s3.lies >= 2
     for outcome, raw in zip(outcomes, MESSAGES * 2, strict=True):
         assert isinstance(outcome, BadPack | BlobsUnavailable) or outcome == raw
     assert any(isinstance(outcome, Exception) for outcome in outcomes)
-    lying_s3.tell(Lie.NONE)
+    lying_s3.set_lie(Lie.NONE)
     assert await store.read_many(refs) == MESSAGES  # nothing wrong was kept
 
 
@@ -76,7 +76,7 @@ async def test_one_wrong_answer_is_asked_again(
     lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, lie: Lie, *, checked: bool
 ) -> None:
     refs = await written(blobs, frames(checked=checked))
-    lying_s3.tell(lie, times=1)
+    lying_s3.set_lie(lie, times=1)
     assert await store.read_many(refs) == MESSAGES
     assert lying_s3.lies == 1
 
@@ -88,7 +88,7 @@ async def test_no_flipped_bit_is_missed(
     """An older frame alone does not show most of them."""
     (ref,) = await written(blobs, [compress(MESSAGES[0]) if checked else unchecked(MESSAGES[0])])
     seen = 0
-    lying_s3.tell(Lie.FLIP)
+    lying_s3.set_lie(Lie.FLIP)
     for lying_s3.seed in range(100):
         (outcome,) = await store.read_each([ref])
         seen += isinstance(outcome, BadPack)
@@ -131,13 +131,13 @@ async def test_what_is_read_is_bounded_by_what_was_asked_for(
 ) -> None:
     pack = new_ulid()
     await blobs.put(pack, b"x" * 100_000)
-    lying_s3.tell(Lie.WHOLE)
+    lying_s3.set_lie(Lie.WHOLE)
     with pytest.raises(WrongAnswer, match="not the requested range"):
         await store.read_range(pack, 10, 10)
-    lying_s3.tell(Lie.LONG)
+    lying_s3.set_lie(Lie.LONG)
     with pytest.raises(WrongAnswer, match="a body of 33 bytes instead of 10"):
         await store.read_range(pack, 10, 10)
-    lying_s3.tell(Lie.NONE)
+    lying_s3.set_lie(Lie.NONE)
     with pytest.raises(BadPack, match="ends before"):
         await store.read_range(pack, 99_999, 10)
     assert await store.read_start(pack, 2**20) == (b"x" * 100_000, 100_000)
@@ -162,7 +162,7 @@ async def test_a_pack_is_never_written_over(blobs: BlobStore) -> None:
 async def test_a_pack_whose_acknowledgement_was_lost_is_its_own(lying_s3: LyingS3, store: BlobStore) -> None:
     """S3 took the first try, and says at the second that the object is there."""
     pack = new_ulid()
-    lying_s3.tell(Lie.LOST_ANSWER, times=1)
+    lying_s3.set_lie(Lie.LOST_ANSWER, times=1)
     await store.put(pack, b"mine")
     assert len(lying_s3.writes) == 2
     assert await store.read_range(pack, 0, 4) == b"mine"
@@ -171,7 +171,7 @@ async def test_a_pack_whose_acknowledgement_was_lost_is_its_own(lying_s3: LyingS
 async def test_a_pack_that_an_earlier_try_wrote_is_not_told_to_be_absent(lying_s3: LyingS3, store: BlobStore) -> None:
     """The last try is refused with certainty: the first one was not."""
     pack = new_ulid()
-    lying_s3.tell(Lie.LOST_ANSWER, times=1, then=Lie.FORBIDDEN)
+    lying_s3.set_lie(Lie.LOST_ANSWER, times=1, then=Lie.FORBIDDEN)
     with pytest.raises(BlobsUnavailable) as refused:
         await store.put(pack, b"mine")
     assert len(lying_s3.writes) == 2
@@ -180,7 +180,7 @@ async def test_a_pack_that_an_earlier_try_wrote_is_not_told_to_be_absent(lying_s
 
 
 async def test_a_store_without_conditions_is_written_without(lying_s3: LyingS3, store: BlobStore) -> None:
-    lying_s3.tell(Lie.UNCONDITIONAL)
+    lying_s3.set_lie(Lie.UNCONDITIONAL)
     for _ in range(2):
         pack = new_ulid()
         await store.put(pack, b"pack")
@@ -194,26 +194,26 @@ async def test_readiness_to_write_is_told_by_writing(lying_s3: LyingS3, store: B
     probes = len(lying_s3.writes)
     await store.probe_writes()
     assert len(lying_s3.writes) == probes  # it was just written
-    lying_s3.tell(lie)
+    lying_s3.set_lie(lie)
     with pytest.raises(BlobsUnavailable):
         await store.put(new_ulid(), b"x")
     for _ in range(2):
         with pytest.raises(BlobsUnavailable):
             await store.probe_writes()
     await store.probe()  # reading goes on
-    lying_s3.tell(Lie.NONE)
+    lying_s3.set_lie(Lie.NONE)
     await store.probe_writes()
     await store.put(new_ulid(), b"x")
 
 
 async def test_a_write_without_an_answer_is_probed_by_one_write(lying_s3: LyingS3, s3_settings: S3Settings) -> None:
     store = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint, timeout=Seconds(30.0)))
-    lying_s3.tell(Lie.NO_ANSWER)
+    lying_s3.set_lie(Lie.NO_ANSWER)
     for _ in range(2):
         with pytest.raises(BlobsUnavailable, match="a write takes longer"):
             await store.probe_writes()
     assert len(lying_s3.writes) == 1
-    lying_s3.tell(Lie.NONE)
+    lying_s3.set_lie(Lie.NONE)
     await store.close()
 
 
@@ -223,9 +223,9 @@ async def test_nothing_damaged_is_copied_into_another_pack(
 ) -> None:
     refs = await written(blobs, frames(checked=checked))
     for times in (1, 2, 3, 2**62):
-        lying_s3.tell(Lie.FLIP, times)
+        lying_s3.set_lie(Lie.FLIP, times)
         outcomes = await StoredEntries(store).read_each(refs)
-        lying_s3.tell(Lie.NONE)
+        lying_s3.set_lie(Lie.NONE)
         entries = [outcome for outcome in outcomes if isinstance(outcome, StoredEntry)]
         for entry in entries:
             content = MESSAGES[refs.index(entry.ref)]
@@ -244,7 +244,7 @@ async def test_an_index_is_believed_only_with_its_checksum(
     info = await blobs.stat(ref.pack)
     right = await blobs.read_index(info)
     for lying_s3.seed in range(50):
-        lying_s3.tell(Lie.FLIP, times)
+        lying_s3.set_lie(Lie.FLIP, times)
         try:
             assert await store.read_index(info) == right
         except BadPack:
