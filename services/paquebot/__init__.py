@@ -1,3 +1,3 @@
 """Paquebot: a Kubernetes-native mail platform."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

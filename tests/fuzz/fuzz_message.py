@@ -38,20 +38,24 @@ def check(raw: bytes) -> None:
     check_rewriting(re.sub(rb"\r\n|\r|\n", b"\r\n", raw))
 
 
-_WISHES = (message.Wish(seven_bit=True), message.Wish(line=78), message.Wish(seven_bit=True, line=78, strict=True))
+_RULES = (
+    message.ConversionRules(seven_bit=True),
+    message.ConversionRules(line=78),
+    message.ConversionRules(seven_bit=True, line=78, strict=True),
+)
 
 
 def check_rewriting(raw: bytes) -> None:
     """For a host that takes less, the message fits and has the same parts; or it cannot be rewritten."""
     before = message.summarise(raw)
-    for wish in _WISHES:
+    for rules in _RULES:
         try:
-            edits = message.conversion(raw, wish)
+            edits = message.conversion(raw, rules)
         except message.Unconvertible:
             continue
         found = b"".join(message.pieces(raw, edits))
-        assert found.isascii() or not wish.seven_bit
-        assert not message.has_long_line(found, 0, len(found), wish.line)
+        assert found.isascii() or not rules.seven_bit
+        assert not message.has_long_line(found, 0, len(found), rules.line)
         if any(part.subtype == b"GLOBAL" for _, part in paths(before.body)):
             continue  # it may be encoded as a whole (RFC 6532 §3.7)
         for one, other in zip(texts(raw, before), texts(found, message.summarise(found)), strict=True):

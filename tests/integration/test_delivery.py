@@ -377,7 +377,7 @@ async def test_one_bad_entry_does_not_fail_the_others(post: Post) -> None:
     assert (value("paquebot_delivery_again_jobs_total", reason="failed") or 0.0) == failed, "it can never work"
 
 
-async def test_one_recipient_for_whom_it_never_works_does_not_fail_the_others(post: Post) -> None:
+async def test_a_recipient_that_always_fails_does_not_fail_the_others(post: Post) -> None:
     for account_id in (post.alice, post.bob):
         await post.mailstore.accounts.ensure(account_id)
     admin = await asyncpg.connect(post.admin_dsn)
@@ -414,7 +414,7 @@ async def test_given_back_for_an_engine_is_no_try(post: Post) -> None:
 
 
 @pytest.mark.parametrize("code", ["XX001", "58030"])
-async def test_damaged_data_of_one_account_keep_nobody_else_waiting(post: Post, code: str) -> None:
+async def test_damaged_rows_of_one_account_delay_no_other(post: Post, code: str) -> None:
     """And its own mail waits, however often it fails, until the data are mended."""
     for account_id in (post.alice, post.bob):
         await post.mailstore.accounts.ensure(account_id)
@@ -454,7 +454,7 @@ async def over_quota(post: Post, **fields: Any) -> LocalRecipient:
     return recipient
 
 
-async def test_over_quota_is_told_to_the_sender(post: Post) -> None:
+async def test_over_quota_is_reported_to_the_sender(post: Post) -> None:
     await post.accept(await over_quota(post, orcpt="rfc822;alice@example.org"), "bob@example.org")
     async with post.delivery():
         first, second = await post.arrived(post.bob, 2)
@@ -476,7 +476,7 @@ async def test_over_quota_is_told_to_the_sender(post: Post) -> None:
 
 
 async def test_a_refused_message_stays_refused(post: Post) -> None:
-    """Room that comes after the sender was told changes nothing; the sender is told once."""
+    """Room that comes after the notification changes nothing; the sender is notified once."""
     await post.accept(await over_quota(post))
     job = await post.job()
     async with post.delivery():
@@ -491,7 +491,7 @@ async def test_a_refused_message_stays_refused(post: Post) -> None:
 
 
 @pytest.mark.parametrize(("reverse_path", "notify"), [("", []), ("bob@example.org", [NOTIFY_NEVER])])
-async def test_nobody_is_told(post: Post, reverse_path: str, notify: Sequence[int]) -> None:
+async def test_no_notification_is_due(post: Post, reverse_path: str, notify: Sequence[int]) -> None:
     await post.accept(await over_quota(post, notify=notify), reverse_path=reverse_path)
     async with post.delivery():
         await post.settled()
@@ -543,8 +543,8 @@ async def test_what_can_never_fit_is_not_deferred(post: Post) -> None:
     assert (await stream.counts(post.queue)).total() == 0
 
 
-async def test_success_is_told_when_asked_for(post: Post) -> None:
-    """RFC 3461 §4.1: NOTIFY=SUCCESS; a job that comes again tells it once."""
+async def test_success_is_reported_when_asked_for(post: Post) -> None:
+    """RFC 3461 §4.1: NOTIFY=SUCCESS; a job that comes again sends one notification."""
     recipient = await post.recipient("alice@example.org")
     recipient.notify.append(NOTIFY_SUCCESS)
     await post.accept(recipient)
@@ -572,8 +572,8 @@ async def test_an_account_that_was_deleted(post: Post) -> None:
     assert all(mailbox.messages == 0 for mailbox in await post.mailstore.mailboxes.list_all(post.alice))
 
 
-async def test_a_sender_who_cannot_be_told(post: Post) -> None:
-    """The sender is over quota too: the notification is tried, then the job is held; a release tells it when it can."""
+async def test_a_sender_that_cannot_be_notified(post: Post, caplog: pytest.LogCaptureFixture) -> None:
+    """The sender is over quota too: the notification is tried, then the job is held; a release sends it once it can."""
     await post.accept("bob@example.org")
     async with post.delivery(PAQUEBOT_DELIVERY_TRIES="2"):
         [first] = await post.arrived(post.bob)
@@ -582,6 +582,7 @@ async def test_a_sender_who_cannot_be_told(post: Post) -> None:
         await post.settled()
         [held] = await post.held()
         assert "the sender cannot be notified: VERDICT_OVER_QUOTA" in held.reason
+        assert "job_held" in caplog.messages, "the event that the runbook names"
         assert len(await post.inbox(post.bob)) == 1
 
         await post.directory.set_account("bob@example.org", quota_bytes=0)
@@ -592,7 +593,7 @@ async def test_a_sender_who_cannot_be_told(post: Post) -> None:
 
 
 async def test_the_notification_waits_for_the_directory(post: Post) -> None:
-    """Delivered meanwhile, told once the directory is back: the job stays in the queue until then."""
+    """Delivered meanwhile, reported once the directory is back: the job stays in the queue until then."""
     await post.accept(await over_quota(post), await post.recipient("bob@example.org"))
     nowhere = f"127.0.0.1:{free_port()}"
     environ = {"PAQUEBOT_RECIPIENT_VALIDATION": nowhere, "PAQUEBOT_RECIPIENT_VALIDATION_TIMEOUT": "200ms"}

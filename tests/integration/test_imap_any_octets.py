@@ -39,7 +39,7 @@ async def reader(imap_stack: ImapStack) -> Reader:
 
 
 class Talker:
-    """One connection, and all that the server said on it."""
+    """One connection, and all that the server sent on it."""
 
     def __init__(self, client: WireClient) -> None:
         self.client = client
@@ -71,7 +71,7 @@ class Talker:
             await self.client.say(piece.payload)
 
     async def _goes_on(self, tag: bytes) -> bool:
-        """Does the server want the literal? Else it has refused the command."""
+        """Does the server accept the literal? Else it has refused the command."""
         while True:
             line = await self.line()
             assert not any(words in line for words in NEVER), line

@@ -21,7 +21,7 @@ def message(number: int) -> bytes:
 
 
 def told(lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """The numbers of the messages that a FETCH gave, and of those that it named as lost."""
+    """The numbers of the messages that a FETCH returned, and of those that it named as lost."""
     given = [match[1] for line in lines if (match := re.match(rb"\* (\d) FETCH", line))]
     lost = [match[1] for line in lines if (match := re.match(rb"\* NO \[CORRUPTION\] Message (\d) ", line))]
     return given, lost
@@ -29,7 +29,7 @@ def told(lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
 
 @contextlib.asynccontextmanager
 async def three_messages(stack: ImapStack) -> AsyncIterator[tuple[Reader, WireClient]]:
-    """An account that is removed at the end, for its rows stay bad."""
+    """An account that is removed at the end, because its rows stay bad."""
     reader = await stack.reader()
     await stack.deliver(reader, *map(message, (1, 2, 3)))
     try:
@@ -120,7 +120,7 @@ async def test_a_number_or_a_word_that_is_none(imap_stack: ImapStack, change: st
         await client.ok("STATUS Archive (MESSAGES)")
 
 
-async def test_a_row_that_cannot_be_mended_is_left_out_and_told_as_damaged(imap_stack: ImapStack) -> None:
+async def test_a_row_that_cannot_be_repaired_is_reported_as_damaged(imap_stack: ImapStack) -> None:
     async with three_messages(imap_stack) as (reader, client):
         await spoil(imap_stack.postgres, reader.account_id, 2, "blob_compression = -1, blob_offset = -9")
         left_out = value(ROWS, reading="left_out") or 0.0

@@ -1,4 +1,4 @@
-"""What IMAP asks of the engines, how much at a time, and what a client sees while one of them is away."""
+"""The calls of IMAP to the engines, their sizes, and what a client sees while an engine is away."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def selected(stack: ImapStack, reader: Reader, **environ: str) -> AsyncIte
 
 
 class Wire:
-    """A TCP relay to an engine, which can be cut and mended."""
+    """A TCP proxy to an engine, which can be cut and repaired."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -169,7 +169,7 @@ async def test_slow_reader_is_dropped_and_others_go_on(imap_stack: ImapStack) ->
             await quick.ok("SELECT INBOX")
             assert len((await quick.ok("FETCH 1 BODY.PEEK[]"))[0]) > 2_000_000
             async with asyncio.timeout(20):
-                while server.sessions > 1:
+                while len(server.sessions) > 1:
                     await quick.ok("NOOP")
             slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
             rest = b""
@@ -194,7 +194,7 @@ async def test_s3_away_refuses_bodies_and_keeps_the_session(imap_stack: ImapStac
 
 
 async def test_postgres_away_refuses_and_recovers(imap_stack: ImapStack) -> None:
-    """A proxy stands for the network: cut, commands are refused; back, the same session goes on."""
+    """While the proxy is cut, commands are refused; afterwards the same session goes on."""
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, message(1))
     parts = urlsplit(imap_stack.environ["PAQUEBOT_POSTGRES_DSN"])
@@ -242,7 +242,7 @@ async def test_it_is_ready_only_while_clients_can_log_in(imap_stack: ImapStack, 
         assert [reason.partition(":")[0] for reason in await health.unready()] == ["recipient_validation"]
 
 
-async def test_one_read_serves_all_who_ask_at_once(imap_stack: ImapStack) -> None:
+async def test_one_read_serves_all_sessions_that_ask_at_once(imap_stack: ImapStack) -> None:
     stored = [await imap_stack.spool.store(message(number), account_id=1) for number in range(4)]
     blobs = BlobStore(load(S3Settings, imap_stack.environ))
     bodies = BodyCache(blobs, cache_bytes=2**20)
@@ -319,7 +319,7 @@ async def test_cache_stays_within_its_bound(imap_stack: ImapStack) -> None:
 
 
 def _looks() -> float:
-    """Looks of idling sessions so far."""
+    """Refreshes of idling sessions so far."""
     sources = [value("paquebot_imap_refreshes_total", source=source) for source in ("hinted", "shared")]
     return sum(count or 0.0 for count in sources)
 
@@ -347,8 +347,8 @@ async def test_sessions_that_idle_share_one_query(imap_stack: ImapStack) -> None
             assert (await client.line()).startswith(b"i OK")
 
 
-async def test_an_own_change_is_not_looked_for(imap_stack: ImapStack) -> None:
-    """The hint that a session's process sent comes back to it, and tells it nothing."""
+async def test_an_own_change_needs_no_query(imap_stack: ImapStack) -> None:
+    """A process receives its own hint, and ignores it."""
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, *map(message, range(3)))
     async with selected(imap_stack, reader) as client:
@@ -362,7 +362,7 @@ async def test_an_own_change_is_not_looked_for(imap_stack: ImapStack) -> None:
             assert calls("postgres", "changes") == before
 
 
-async def test_expunges_older_than_the_record_are_found_by_comparing(imap_stack: ImapStack) -> None:
+async def test_expunges_older_than_the_record_are_found_by_comparison(imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, *map(message, range(5)))
     async with imap_stack.serving(PAQUEBOT_NATS_URL="nats://127.0.0.1:9", PAQUEBOT_NATS_TIMEOUT="100ms") as server:
@@ -427,7 +427,7 @@ async def test_an_appended_message_is_read_from_memory(imap_stack: ImapStack) ->
         assert calls("s3", "get") == before
 
 
-async def test_all_accounts_are_told_before_the_process_ends(imap_stack: ImapStack) -> None:
+async def test_all_hints_are_published_before_the_process_exits(imap_stack: ImapStack) -> None:
     accounts = range(2**40, 2**40 + 3)
     heard: list[tuple[int, bytes]] = []
     last = asyncio.Event()

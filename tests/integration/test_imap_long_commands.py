@@ -1,4 +1,4 @@
-"""Commands of hundreds of kilobytes: what they hold is charged to their account, and their answers are whole."""
+"""Commands of hundreds of kilobytes: their memory is charged to their account, and their answers are complete."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tests.support.imap_wire import connected
 from tests.support.imap_world import ImapStack, Reader
 
 from paquebot.blobs import new_ulid
-from paquebot.imap.commands.search import _Search as Search
 from paquebot.imap.long_commands import MEMORY_PER_BYTE
 from paquebot.imap.search.facts import MessageFacts
+from paquebot.imap.search.run import SearchRun
 from paquebot.mailstore import Delivery, NewMessage
 from paquebot.runtime.shares.in_flight import account
 from paquebot.wire.imap import DEFAULT_LIMITS
@@ -24,7 +24,7 @@ PIECE = 100_000
 
 
 async def filled(stack: ImapStack, reader: Reader, count: int = COUNT) -> None:
-    """So many messages in INBOX, which share their bytes."""
+    """`count` messages in INBOX, which share their bytes."""
     stored = await stack.spool.store(MESSAGE, account_id=reader.account_id)
     at = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
     summary = stored.summary.SerializeToString()
@@ -60,10 +60,10 @@ async def test_sets_of_very_many_single_uids(imap_stack: ImapStack) -> None:
         assert recent == b"* %d RECENT\r\n" % (COUNT // 2)
 
 
-async def test_a_long_line_is_charged_while_it_comes_and_while_it_is_answered(imap_stack: ImapStack) -> None:
+async def test_a_long_line_is_charged_while_it_is_read_and_answered(imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
-        budget = server.process.budget
+        budget = server.context.budget
         await client.ok("SELECT INBOX")
         before = b"a UID SEARCH UID 1"
         await client.say(before)
@@ -80,7 +80,7 @@ async def test_a_long_line_is_charged_while_it_comes_and_while_it_is_answered(im
         assert budget.used == 0
 
 
-async def test_an_account_whose_share_is_used_up_is_told_to_come_back(imap_stack: ImapStack) -> None:
+async def test_an_account_without_room_is_asked_to_try_again_later(imap_stack: ImapStack) -> None:
     greedy, other = await imap_stack.reader(), await imap_stack.reader()
     settings = {
         "PAQUEBOT_IN_FLIGHT": "4000000",
@@ -95,7 +95,7 @@ async def test_an_account_whose_share_is_used_up_is_told_to_come_back(imap_stack
         await first.say(b"a NOOP" + b" " * 300_000)
         assert (await first.line()).startswith(b"* BYE [UNAVAILABLE] Too many long commands")
         await second.ok("NOOP" + " " * 100_000)
-        assert server.process.budget.used == 0
+        assert server.context.budget.used == 0
 
 
 async def test_a_command_for_many_sections_gives_way_after_each(
@@ -119,20 +119,20 @@ async def test_a_command_for_many_sections_gives_way_after_each(
     assert given_way >= 200
 
 
-async def test_a_search_of_many_keys_ends_when_nobody_waits_for_it(
+async def test_a_search_of_many_keys_ends_when_its_client_is_gone(
     imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = await imap_stack.reader()
     await filled(imap_stack, reader)
     verdicts, ended = 0, asyncio.Event()
-    decide, run = Search._decide, Search.run
+    decide, run = SearchRun._decide, SearchRun.run
 
-    def counted(search: Search, facts: MessageFacts) -> bool:
+    def counted(search: SearchRun, facts: MessageFacts) -> bool:
         nonlocal verdicts
         verdicts += 1
         return decide(search, facts)
 
-    async def left_alone(search: Search) -> Sequence[int]:
+    async def left_alone(search: SearchRun) -> Sequence[int]:
         client.writer.transport.abort()
         async with asyncio.timeout(30):
             while not search._connection.gone:
@@ -142,8 +142,8 @@ async def test_a_search_of_many_keys_ends_when_nobody_waits_for_it(
         finally:
             ended.set()
 
-    monkeypatch.setattr(Search, "_decide", counted)
-    monkeypatch.setattr(Search, "run", left_alone)
+    monkeypatch.setattr(SearchRun, "_decide", counted)
+    monkeypatch.setattr(SearchRun, "run", left_alone)
     async with imap_stack.serving() as server:
         async with connected(server.port("imaps"), reader) as client:
             await client.ok("SELECT INBOX")
@@ -155,7 +155,7 @@ async def test_a_search_of_many_keys_ends_when_nobody_waits_for_it(
 async def test_a_silent_store_of_very_many_messages_gives_way(
     imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is told of any of them, but each is looked at before and after."""
+    """No line reports any of them, but each is compared before and after."""
     given_way = {"session": 0, "fairness": 0}
 
     def counter(module: str) -> Callable[[], Awaitable[None]]:

@@ -1,4 +1,4 @@
-"""Sections that are too long to be copied: each byte is where it was; and rows whose summaries are long."""
+"""Sections that are too long to be copied: each byte is in its place; and rows whose summaries are long."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def literal(line: bytes) -> bytes:
         ("BODY.PEEK[HEADER.FIELDS.NOT (Subject)]<0.20>", _SEEN[:20]),
     ],
 )
-async def test_each_byte_is_where_it_was(imap_stack: ImapStack, item: str, octets: bytes) -> None:
+async def test_each_byte_is_in_its_place(imap_stack: ImapStack, item: str, octets: bytes) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, _RAW)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
@@ -78,7 +78,7 @@ async def test_each_byte_is_where_it_was(imap_stack: ImapStack, item: str, octet
 
 
 async def test_many_items_in_one_response(imap_stack: ImapStack) -> None:
-    """Long and short ones, decoded sizes, one that is asked for twice, then the flags."""
+    """Long and short items, decoded sizes, an item that occurs twice, then the flags."""
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, _RAW)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
@@ -96,7 +96,7 @@ async def test_many_items_in_one_response(imap_stack: ImapStack) -> None:
         assert (await client.line()).startswith(b"a OK")
 
 
-async def test_a_part_that_cannot_be_decoded_is_told_before_anything_is_sent(imap_stack: ImapStack) -> None:
+async def test_a_part_that_cannot_be_decoded_is_refused_before_anything_is_sent(imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, b"Content-Transfer-Encoding: x-rot\r\n\r\n" + bytes(200_000))
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
@@ -105,10 +105,10 @@ async def test_a_part_that_cannot_be_decoded_is_told_before_anything_is_sent(ima
         assert completion.startswith(b"NO [UNKNOWN-CTE]")
 
 
-async def test_what_fails_inside_a_literal_ends_the_connection(
+async def test_a_failure_inside_a_literal_ends_the_connection(
     imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing else may stand where the rest of the literal was announced."""
+    """Nothing else may follow where the client expects the rest of the literal."""
     passes = 0
 
     def failing(body: memoryview, encoding: bytes) -> Iterator[bytes]:

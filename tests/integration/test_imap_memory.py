@@ -53,7 +53,7 @@ class Service:
     """Bytes resident when it was ready."""
 
     def peak(self) -> int:
-        """Most bytes that were ever resident."""
+        """Maximum of resident bytes so far."""
         return _status(self.pid, "VmHWM")
 
 
@@ -107,7 +107,7 @@ def text(number: int, octets: int) -> bytes:
 
 
 def noise(octets: int) -> bytes:
-    """What zstd cannot make smaller."""
+    """Bytes that zstd cannot compress."""
     return b"Subject: noise\r\n\r\n" + random.Random(1).randbytes(octets).replace(b"\0", b"0")
 
 
@@ -151,7 +151,7 @@ async def test_many_partials_of_a_long_message_are_not_copies_of_it(imap_stack: 
         assert imap.peak() - imap.idle < _GROWTH
 
 
-async def test_readers_that_never_read_hold_no_message(imap_stack: ImapStack, store: BlobStore) -> None:
+async def test_clients_that_never_read_keep_no_message_in_memory(imap_stack: ImapStack, store: BlobStore) -> None:
     """Eight accounts ask for a message and do not read it. TLS, where a transport takes all that it is given."""
     victim = await mailbox(imap_stack, store, [b"Subject: small\r\n\r\nsmall\r\n"])
     message = [noise(8_000_000)]

@@ -1,4 +1,4 @@
-"""Many bodies: how many requests they cost, what a slow reader holds, and what one damaged message does to others."""
+"""Many bodies: how many requests they take, what a slow reader reserves, and how one damaged message affects others."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_a_damaged_or_missing_message_is_the_only_one_left_out(imap_stack:
             b"* NO [CORRUPTION] Message 10 (UID 10) is lost, please report it\r\n",
             b"* NO [UNAVAILABLE] Message 12 (UID 12) is damaged, please report it\r\n",
         ]
-        # What the row knows is told of them too, a search goes on without them, and alone they are a failure.
+        # Items of the row are returned for them too, a search skips them, and a FETCH of them alone fails.
         assert len(await client.ok("FETCH 6:12 (ENVELOPE RFC822.SIZE)")) == 7
         found = await client.ok("SEARCH BODY body")
         assert found[:-1] == warnings
@@ -127,8 +127,8 @@ async def test_a_damaged_first_message_keeps_no_other_from_becoming_seen(
         assert await client.ok("SEARCH 2:3 SEEN") == [b"* SEARCH 2 3\r\n"]
 
 
-async def test_slow_readers_hold_no_more_than_the_gate_lets_them(imap_stack: ImapStack, store: BlobStore) -> None:
-    """Eight readers of 6 MB each take one group and then nothing: what was read is what the gate allowed."""
+async def test_slow_readers_reserve_no_more_than_their_share(imap_stack: ImapStack, store: BlobStore) -> None:
+    """Eight readers of 6 MB each take one group and then nothing: only reserved bytes were read."""
     reader = await imap_stack.reader()
     messages = [message(number, 100_000) for number in range(60)]
     await delivered(imap_stack, reader, list(zip(await packed(store, messages), messages, strict=True)))

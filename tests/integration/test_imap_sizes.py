@@ -1,4 +1,4 @@
-"""Every size that IMAP tells is the number of bytes that it gives, whatever the message is made of."""
+"""Every size that IMAP returns is the number of bytes that it sends, for any message."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def fetched(client: WireClient, *items: str) -> dict[bytes, bytes]:
 
 
 @pytest.mark.parametrize("name", ODD)
-async def test_sizes_are_those_of_what_is_given(imap_stack: ImapStack, name: str) -> None:
+async def test_sizes_are_those_of_the_bytes(imap_stack: ImapStack, name: str) -> None:
     raw = ODD[name]
     reader = await imap_stack.reader()
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:

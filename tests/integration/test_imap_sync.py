@@ -60,7 +60,7 @@ async def process(stack: ImapStack, **environ: str) -> AsyncIterator[tuple[int, 
 
 
 async def ready(metrics: int) -> None:
-    """Until /readyz is 200."""
+    """Wait until /readyz is 200."""
 
     def ask() -> bool:
         try:
@@ -127,7 +127,7 @@ async def test_starttls_in_the_real_process(imap_stack: ImapStack) -> None:
                 client.login(reader.address, PASSWORD)
                 assert client.append("INBOX", "", "", message(1) * 20_000)[0] == "OK"
                 assert client.select()[1] == [b"1"]
-                (part, _) = client.fetch("1", "(RFC822)")[1]
+                part = client.fetch("1", "(RFC822)")[1][0]
                 assert isinstance(part, tuple)
                 assert part[1] == message(1) * 20_000
 
@@ -160,7 +160,7 @@ class Mirror:
 
 
 async def _mirror(opened: contextlib.AsyncExitStack, port: int, reader: Reader) -> Mirror:
-    """Of INBOX, as it is now."""
+    """A copy of INBOX as it is now."""
     mirror = Mirror(await opened.enter_async_context(connected(port, reader)))
     await mirror.run("SELECT INBOX")
     await mirror.run("FETCH 1:* FLAGS")
@@ -168,7 +168,7 @@ async def _mirror(opened: contextlib.AsyncExitStack, port: int, reader: Reader) 
 
 
 async def _see_all(mirrors: list[Mirror]) -> None:
-    """The flags of messages that were only counted so far."""
+    """Fetch the flags of messages that were only counted so far."""
     for mirror in mirrors:
         for number in [number for number, flags in enumerate(mirror.flags, 1) if flags is None]:
             await mirror.run(f"FETCH {number} FLAGS")
@@ -176,7 +176,7 @@ async def _see_all(mirrors: list[Mirror]) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_mirrors_converge_after_random_changes(imap_stack: ImapStack, seed: int) -> None:
-    """Three sessions of one mailbox do what they like at once; after a NOOP each client's copy is the mailbox."""
+    """Three sessions change one mailbox at once at random; after a NOOP each client's copy is the mailbox."""
     chance = random.Random(seed)
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, *map(message, range(20)))
@@ -194,8 +194,8 @@ async def test_mirrors_converge_after_random_changes(imap_stack: ImapStack, seed
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_sessions_of_one_process_learn_of_each_other_without_asking(imap_stack: ImapStack, seed: int) -> None:
-    """No NOOP, whose look would find everything: what the sessions told each other must be all that happened."""
+async def test_sessions_of_one_process_see_changes_without_a_query(imap_stack: ImapStack, seed: int) -> None:
+    """Without NOOP, which would query everything: the changes that the sessions announced must be all that happened."""
     chance = random.Random(seed)
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, *map(message, range(10)))

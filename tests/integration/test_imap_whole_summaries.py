@@ -1,4 +1,4 @@
-"""ENVELOPE, BODYSTRUCTURE and parts of messages that have more than a stored summary tells; and of older rows."""
+"""ENVELOPE, BODYSTRUCTURE and parts of messages that have more than their stored summary; and of older rows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def recipients(count: int) -> bytes:
 
 
 def forwarded(count: int) -> bytes:
-    """So many messages with a text and a file each, attached to one."""
+    """A message with `count` attached messages, each with a text and a file."""
     part = (
         b"--o\r\nContent-Type: message/rfc822\r\n\r\nSubject: number %d\r\nFrom: b@example.org\r\n"
         b"Content-Type: multipart/mixed; boundary=i\r\n\r\n--i\r\n\r\ntext %d\r\n"
@@ -46,7 +46,7 @@ def hosts(line: bytes) -> list[bytes]:
     return re.findall(rb'\(NIL NIL "(u\d+)" "example\.org"\)', line)
 
 
-async def test_envelope_tells_all_of_10000_recipients(imap_stack: ImapStack) -> None:
+async def test_envelope_has_all_of_10000_recipients(imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
     raw = recipients(10_000)
     await imap_stack.deliver(reader, b"Subject: before\r\n\r\nx\r\n", raw, b"Subject: behind\r\n\r\nx\r\n")
@@ -67,7 +67,7 @@ async def test_envelope_tells_all_of_10000_recipients(imap_stack: ImapStack) -> 
     ],
     ids=["a long subject", "fields behind 300,000 bytes"],
 )
-async def test_envelope_tells_what_the_summary_left_out(imap_stack: ImapStack, raw: bytes, told: bytes) -> None:
+async def test_envelope_has_what_the_summary_left_out(imap_stack: ImapStack, raw: bytes, told: bytes) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, raw)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader, limit=2**24) as client:
@@ -96,7 +96,7 @@ async def test_structure_and_parts_of_1000_forwarded_messages(imap_stack: ImapSt
 
 
 async def test_header_fields_of_any_header(imap_stack: ImapStack) -> None:
-    """Fields behind a megabyte of others; HEADER.FIELDS.NOT is the rest, byte for byte; partials are cut."""
+    """Fields after a megabyte of others; HEADER.FIELDS.NOT is the rest, byte for byte; partials are cut."""
     others = b"".join(b"X-%d: %d\r\n" % (number, number) for number in range(60_000))
     others += b"Date: Wed, 17 Jul 1996 02:23:25 -0700\r\n"
     message = b"Subject: first\r\n" + others + b"To: ann@example.org\r\n"
@@ -123,8 +123,8 @@ async def test_header_fields_of_any_header(imap_stack: ImapStack) -> None:
         assert await client.ok("SEARCH SENTSINCE 18-Jul-1996") == [b"* SEARCH\r\n"]
 
 
-async def test_what_is_beyond_every_bound_is_said(imap_stack: ImapStack) -> None:
-    """A million addresses: as many as are told, and a line that says so."""
+async def test_a_message_beyond_every_bound_is_described_in_part(imap_stack: ImapStack) -> None:
+    """A million addresses: some are returned, and a line says so."""
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, b"Subject: x\r\nTo: " + b"a@b, " * 1_000_000 + b"\r\n\r\nx\r\n")
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader, limit=2**24) as client:
@@ -142,7 +142,7 @@ async def store(imap_stack: ImapStack) -> AsyncIterator[BlobStore]:
 
 
 def as_before(raw: bytes, keep: int) -> MessageSummary:
-    """What older programs made: the first addresses, and no word of it."""
+    """Summaries of older programs: they have the first addresses and do not say so."""
     summary = summarise(raw)
     del summary.envelope.to[keep:]
     summary.ClearField("envelope_extent")
@@ -150,7 +150,7 @@ def as_before(raw: bytes, keep: int) -> MessageSummary:
     return summary
 
 
-async def test_rows_of_older_programs_say_nothing_and_are_looked_at(imap_stack: ImapStack, store: BlobStore) -> None:
+async def test_summaries_of_older_programs_are_checked(imap_stack: ImapStack, store: BlobStore) -> None:
     reader = await imap_stack.reader()
     long, short = recipients(3000), recipients(3)
     refs = await packed(store, [long, short])

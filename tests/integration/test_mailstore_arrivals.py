@@ -1,4 +1,4 @@
-"""Messages that come in and are copied: delivery, append, copy, move, quota, on a real database."""
+"""Messages that arrive and are copied: delivery, append, copy, move, quota, on a real database."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def results(mailstore: Mailstore, *deliveries: Delivery, refuse: bool = Fa
     return [outcome.result.value for outcome in outcomes]
 
 
-async def test_what_is_delivered_is_there(mailstore: Mailstore) -> None:
+async def test_delivered_messages_are_in_their_mailboxes(mailstore: Mailstore) -> None:
     first, second, other = delivery(A), delivery(A, size=200), delivery(B)
     outcomes = await mailstore.deliveries.deliver([first, other, second])
     assert [(o.result, o.mailbox_id, o.uid, o.mod_seq) for o in outcomes] == [
@@ -81,7 +81,7 @@ async def test_over_quota_changes_nothing(mailstore: Mailstore) -> None:
     assert await results(mailstore, too_much) == ["delivered"]
 
 
-async def test_a_refusal_is_for_good(mailstore: Mailstore) -> None:
+async def test_a_refusal_is_final(mailstore: Mailstore) -> None:
     big = delivery(A, quota=50)
     assert await results(mailstore, big, refuse=True) == ["over_quota"]
     assert await results(mailstore, replace(big, quota_bytes=0)) == ["over_quota"]
@@ -90,7 +90,7 @@ async def test_a_refusal_is_for_good(mailstore: Mailstore) -> None:
 
 
 async def rows_of(postgres: Postgres, *names: str) -> list[list[tuple[object, ...]]]:
-    """All rows of tables of the mailstore, without the moment of their transaction."""
+    """All rows of tables of the mailstore, without the time of their transaction."""
     found = []
     for name in names:
         rows = await postgres.fetch("test", f"SELECT * FROM mailstore.{name} ORDER BY 1, 2, 3")
@@ -108,7 +108,7 @@ async def at_once(postgres: Postgres, deliveries: list[Delivery]) -> list[Delive
 
 
 async def test_at_once_or_step_by_step(mailstore: Mailstore, migrated: Postgres) -> None:
-    """Both ways leave the same behind: A and B go at once, C and D step by step for the sake of a detail."""
+    """Both ways write the same rows: A and B at once, C and D step by step because of a detail."""
     for account_id in (A, B, C, D):
         await mailstore.accounts.ensure(account_id)
     first, second, third = delivery(A, size=70, quota=1000), delivery(B), delivery(A, quota=900)
@@ -124,7 +124,7 @@ async def test_at_once_or_step_by_step(mailstore: Mailstore, migrated: Postgres)
         assert at_once_rows == others != []
 
 
-async def test_what_needs_a_decision_is_not_done_at_once(mailstore: Mailstore, migrated: Postgres) -> None:
+async def test_a_delivery_that_needs_a_decision_is_not_done_at_once(mailstore: Mailstore, migrated: Postgres) -> None:
     """One delivery that is not plain: nothing of the call is done."""
     known = delivery(A)
     await mailstore.deliveries.deliver([known])
@@ -149,13 +149,13 @@ async def test_what_needs_a_decision_is_not_done_at_once(mailstore: Mailstore, m
     assert await rows_of(migrated, *tables) == before
 
 
-async def test_no_account(mailstore: Mailstore) -> None:
+async def test_a_deleted_account_gets_nothing(mailstore: Mailstore) -> None:
     await mailstore.accounts.delete(A)
     assert await results(mailstore, delivery(A), delivery(B)) == ["no_account", "delivered"]
 
 
-async def test_what_was_delivered_before_the_account_went(mailstore: Mailstore) -> None:
-    """A late copy of the job must not tell the sender that it failed."""
+async def test_a_message_delivered_before_its_account_was_deleted(mailstore: Mailstore) -> None:
+    """A late copy of the job must not report a failure to the sender."""
     one = delivery(A)
     await mailstore.deliveries.deliver([one])
     await mailstore.accounts.delete(A)
@@ -235,7 +235,7 @@ async def filled(mailstore: Mailstore) -> list[NewMessage]:
     return messages
 
 
-async def test_copy_keeps_what_the_message_is(mailstore: Mailstore) -> None:
+async def test_copy_keeps_flags_dates_and_ids(mailstore: Mailstore) -> None:
     messages = await filled(mailstore)
     await mailstore.messages.append(A, SENT, [new_message(keywords=("$X",))], quota_bytes=0)
     copied = await mailstore.messages.copy(A, DRAFTS, [3, 1, 99], SENT, quota_bytes=0)
@@ -289,7 +289,7 @@ async def test_copy_is_all_or_none(mailstore: Mailstore) -> None:
         assert caught.value.name == "77"
 
 
-async def test_keywords_out_of_use_make_room(mailstore: Mailstore) -> None:
+async def test_unused_keywords_make_room(mailstore: Mailstore) -> None:
     await mailstore.accounts.ensure(A)
     await mailstore.messages.append(A, SENT, [new_message(keywords=("a", "b", "c"))], quota_bytes=0)
     await mailstore.messages.store_flags(A, SENT, [1], FlagOp.REMOVE, keywords=["A", "b"])

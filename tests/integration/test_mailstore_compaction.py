@@ -1,4 +1,4 @@
-"""What the janitor's compaction asks of the mailstore: the lease, the rows it moves, and what is worth moving."""
+"""Compaction in the mailstore: the lease, the rows that the janitor moves, and which are worth moving."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def refs(mailstore: Mailstore, account_id: int) -> list[BlobRef]:
     return [use.blob async for use in mailstore.pack_uses.of_accounts(account_id, account_id)]
 
 
-async def test_relocation_moves_every_reference_of_its_account_alone(mailstore: Mailstore) -> None:
+async def test_relocation_moves_the_references_of_one_account(mailstore: Mailstore) -> None:
     message = new_message(size=100)
     for account in (A, B):
         await mailstore.accounts.ensure(account)
@@ -62,7 +62,7 @@ async def test_relocation_moves_every_reference_of_its_account_alone(mailstore: 
     assert await mailstore.compactions.relocate(A, [], owner="me", ttl=TTL) == 0
 
 
-async def test_only_who_has_the_lease_moves_rows(mailstore: Mailstore, migrated: Postgres) -> None:
+async def test_only_the_owner_of_the_lease_moves_rows(mailstore: Mailstore, migrated: Postgres) -> None:
     message = new_message()
     await mailstore.accounts.ensure(A)
     await mailstore.messages.append(A, INBOX_ID, [message], quota_bytes=0)
@@ -73,12 +73,12 @@ async def test_only_who_has_the_lease_moves_rows(mailstore: Mailstore, migrated:
         with pytest.raises(CompactionLost):
             await mailstore.compactions.relocate(A, [elsewhere(message.blob)], owner=owner, ttl=TTL)
     await migrated.execute("test", "UPDATE mailstore.compactions SET expires_at = now()")
-    with pytest.raises(CompactionLost):  # even if nobody else has taken it
+    with pytest.raises(CompactionLost):  # even if no other janitor has taken it
         await mailstore.compactions.relocate(A, [elsewhere(message.blob)], owner="first", ttl=TTL)
     assert await refs(mailstore, A) == [message.blob]
 
     assert await mailstore.compactions.take_lease(A, "third", TTL)
-    await mailstore.compactions.release_lease(A, "first")  # it is not its own any more
+    await mailstore.compactions.release_lease(A, "first")  # not its own any more
     to = elsewhere(message.blob)
     assert await mailstore.compactions.relocate(A, [to], owner="third", ttl=TTL) == 1
     await mailstore.compactions.release_lease(A, "third")
@@ -87,14 +87,14 @@ async def test_only_who_has_the_lease_moves_rows(mailstore: Mailstore, migrated:
 
 
 async def put(mailstore: Mailstore, account_id: int, *octets: int) -> None:
-    """A message of so many stored bytes, each in its own pack."""
+    """Append messages of these stored sizes, each in a pack of its own."""
     await mailstore.accounts.ensure(account_id)
     messages = [new_message(size=2 * count) for count in octets]
     await mailstore.messages.append(account_id, INBOX_ID, messages, quota_bytes=0)
 
 
-async def look(mailstore: Mailstore, *, rule: CompactionRule = RULE, before: str = ALL) -> dict[int, Fragmentation]:
-    """Measured as far as it is not known, and recorded."""
+async def measure(mailstore: Mailstore, *, rule: CompactionRule = RULE, before: str = ALL) -> dict[int, Fragmentation]:
+    """Measure the candidates that are not known, and record the results."""
     page = await mailstore.compactions.candidates(rule, 0, 100)
     found = [one.known for one in page if one.known]
     new = [one for one in page if not one.known]
@@ -103,17 +103,17 @@ async def look(mailstore: Mailstore, *, rule: CompactionRule = RULE, before: str
     }
 
 
-def to_look_at(page: list[CompactionCandidate]) -> list[int]:
+def to_measure(page: list[CompactionCandidate]) -> list[int]:
     return [one.account_id for one in page if one.known is None]
 
 
-async def test_what_is_worth_moving(mailstore: Mailstore) -> None:
-    """Many small shares, up to the last that is no larger than what goes with it."""
+async def test_which_messages_are_worth_moving(mailstore: Mailstore) -> None:
+    """Many small shares, up to the last that is no larger than all smaller ones together."""
     await put(mailstore, 1, *[10] * 6, 101)  # one is too large
     await put(mailstore, 2, *[10] * 4)  # three packs are spared: not enough
     await put(mailstore, 3, *[90] * 20)  # 1,800 bytes: two packs
     await put(mailstore, 4, *[100] * 3, *[10] * 8)
-    found = await look(mailstore)
+    found = await measure(mailstore)
     assert {account: (one.packs, one.messages, one.stored_size) for account, one in found.items()} == {
         1: (6, 6, 60),
         2: (0, 0, 0),
@@ -127,39 +127,39 @@ async def test_what_is_worth_moving(mailstore: Mailstore) -> None:
     assert await mailstore.compactions.scattered_packs(RULE, before[3], 1, 100) == before[:3]
 
 
-async def test_what_is_compact_goes_with_as_much_only(mailstore: Mailstore) -> None:
+async def test_a_compact_pack_is_moved_only_with_as_many_bytes(mailstore: Mailstore) -> None:
     pack = new_ulid()
     await mailstore.accounts.ensure(A)
     shared = [new_message(size=2 * (60 + n), pack=pack) for n in range(3)]  # 183 bytes: over the floor
     await mailstore.messages.append(A, INBOX_ID, shared, quota_bytes=0)
     await put(mailstore, A, *[18] * 10)
-    assert (await look(mailstore))[A] == Fragmentation(A, 10, 10, 180)
+    assert (await measure(mailstore))[A] == Fragmentation(A, 10, 10, 180)
     await put(mailstore, A, 18)
-    assert (await look(mailstore))[A] == Fragmentation(A, 12, 14, 198 + 183)
+    assert (await measure(mailstore))[A] == Fragmentation(A, 12, 14, 198 + 183)
 
 
-async def test_an_account_is_looked_at_when_it_changed(mailstore: Mailstore) -> None:
+async def test_an_account_is_measured_again_when_it_changed(mailstore: Mailstore) -> None:
     await put(mailstore, A, *[10] * 6)
-    assert to_look_at(await mailstore.compactions.candidates(RULE, 0, 10)) == [A]
-    await look(mailstore, before=ulid_at(0))  # all of it is too young
-    assert to_look_at(await mailstore.compactions.candidates(RULE, 0, 10)) == [A]
-    assert (await look(mailstore))[A].packs == 6
+    assert to_measure(await mailstore.compactions.candidates(RULE, 0, 10)) == [A]
+    await measure(mailstore, before=ulid_at(0))  # all packs are too young
+    assert to_measure(await mailstore.compactions.candidates(RULE, 0, 10)) == [A]
+    assert (await measure(mailstore))[A].packs == 6
     [standing] = await mailstore.compactions.candidates(RULE, 0, 10)
     assert standing.known == Fragmentation(A, 6, 6, 60)
-    assert to_look_at(await mailstore.compactions.candidates(CompactionRule(5, 1000, 100), 0, 10)) == [A]
+    assert to_measure(await mailstore.compactions.candidates(CompactionRule(5, 1000, 100), 0, 10)) == [A]
     await mailstore.messages.store_flags(A, INBOX_ID, [1], FlagOp.ADD, flags=Flag.SEEN)
-    assert to_look_at(await mailstore.compactions.candidates(RULE, 0, 10)) == []
+    assert to_measure(await mailstore.compactions.candidates(RULE, 0, 10)) == []
     await mailstore.messages.remove(A, INBOX_ID, [1])
-    assert to_look_at(await mailstore.compactions.candidates(RULE, 0, 10)) == [A]
-    await look(mailstore)
+    assert to_measure(await mailstore.compactions.candidates(RULE, 0, 10)) == [A]
+    await measure(mailstore)
     await put(mailstore, A, 10)
-    assert to_look_at(await mailstore.compactions.candidates(RULE, 0, 10)) == [A]
+    assert to_measure(await mailstore.compactions.candidates(RULE, 0, 10)) == [A]
 
 
 async def test_the_backlog_is_among_the_figures(mailstore: Mailstore, migrated: Postgres) -> None:
     await put(mailstore, A, *[10] * 6)
     await put(mailstore, B, *[20] * 6)
-    await look(mailstore)
+    await measure(mailstore)
     await figures.observe(migrated)
     assert value("paquebot_mailstore_compaction_backlog_messages") == 12
     assert value("paquebot_mailstore_compaction_backlog_bytes") == 180

@@ -86,7 +86,7 @@ async def test_uids_are_given_once(many: Postgres) -> None:
     assert await mailstore.broken_invariants() == []
 
 
-async def test_the_same_job_in_many_hands(many: Postgres) -> None:
+async def test_the_same_job_in_many_processes(many: Postgres) -> None:
     mailstore = Mailstore.of(many)
     job = [delivery(account_id) for account_id in ACCOUNTS]
     answers = await asyncio.gather(*(mailstore.deliveries.deliver(job) for _ in range(10)))
@@ -112,7 +112,7 @@ async def test_the_tree_changes_under_deliveries(many: Postgres) -> None:
     async def gardener(number: int) -> None:
         chance = random.Random(number)
         for _ in range(12):
-            with contextlib.suppress(MailboxError):  # the other was there first
+            with contextlib.suppress(MailboxError):  # another change came first
                 match chance.randrange(3):
                     case 0:
                         await mailstore.mailboxes.create(1, chance.choice(("lists", "lists/a", "old")))
@@ -141,7 +141,7 @@ _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_databa
 
 
 async def while_another_changes(postgres: Postgres, act: Coroutine[None, None, T]) -> T:
-    """`act` on INBOX, which waits for another who flags and deletes message 2."""
+    """`act` on INBOX, which waits for another transaction that flags and deletes message 2."""
     async with postgres.transaction("test") as connection:
         await lock_mailbox(connection, 1, INBOX_ID)
         task = asyncio.create_task(act)
@@ -152,8 +152,8 @@ async def while_another_changes(postgres: Postgres, act: Coroutine[None, None, T
     return await task
 
 
-async def test_who_waited_sees_what_the_holder_did(many: Postgres) -> None:
-    """STORE and EXPUNGE are one statement only while nobody else changes the mailbox."""
+async def test_a_change_that_waited_for_a_lock_sees_the_other_change(many: Postgres) -> None:
+    """STORE and EXPUNGE are one statement only while no other transaction changes the mailbox."""
     mailstore = Mailstore.of(many)
     await mailstore.accounts.ensure(1)
     await mailstore.messages.append(1, INBOX_ID, [new_message(), new_message(), new_message()], quota_bytes=0)
@@ -175,7 +175,7 @@ _KEEP_SIZE = "UPDATE mailstore.messages SET crlf_size = 101 WHERE account_id = 1
 
 @pytest.mark.parametrize("change", ["store", "remove", "move"])
 async def test_a_change_meets_one_without_the_lock(mailstore: Mailstore, migrated: Postgres, change: str) -> None:
-    """POP3 keeps what it found out of a message without the mailbox's lock: neither change is lost by it."""
+    """POP3 records the sizes of messages without the mailbox's lock: neither change is lost."""
     await mailstore.accounts.ensure(1)
     await mailstore.messages.append(1, INBOX_ID, [new_message() for _ in range(3)], quota_bytes=0)
     changes: dict[str, Coroutine[None, None, object]] = {

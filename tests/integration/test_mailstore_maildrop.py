@@ -1,4 +1,4 @@
-"""POP3's maildrop: an exclusive lease that outlives no pod, and removals at its end only."""
+"""POP3's maildrop: an exclusive lease that expires with its pod, and removals only at its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ A = 1
 MINUTE = 60.0
 
 
-async def test_what_a_session_sees(mailstore: Mailstore) -> None:
+async def test_a_session_sees_inbox_as_it_was_at_the_login(mailstore: Mailstore) -> None:
     await mailstore.deliveries.deliver([delivery(A, size=10), delivery(A, size=20)])
     await mailstore.messages.remove(A, INBOX_ID, [1])
     maildrop = await mailstore.maildrops.lock(A, "one", MINUTE)
@@ -45,7 +45,7 @@ async def test_one_session_at_a_time(mailstore: Mailstore) -> None:
     await mailstore.maildrops.lock(A, "late", MINUTE)
 
 
-async def test_deletions_are_applied_at_the_end(mailstore: Mailstore) -> None:
+async def test_deletions_are_applied_when_the_maildrop_closes(mailstore: Mailstore) -> None:
     await mailstore.deliveries.deliver([delivery(A), delivery(A), delivery(A)])
     await mailstore.maildrops.lock(A, "one", MINUTE)
     closed = await mailstore.maildrops.close(A, "one", INBOX_ID, [1, 3])
@@ -56,11 +56,11 @@ async def test_deletions_are_applied_at_the_end(mailstore: Mailstore) -> None:
         await mailstore.maildrops.close(A, "one", INBOX_ID, [2])
 
 
-async def test_a_lease_that_ran_out(mailstore: Mailstore, migrated: Postgres) -> None:
+async def test_an_expired_lease(mailstore: Mailstore, migrated: Postgres) -> None:
     await mailstore.deliveries.deliver([delivery(A)])
     await mailstore.maildrops.lock(A, "dead pod", MINUTE)
     await migrated.execute("test", "UPDATE mailstore.maildrop_locks SET expires_at = now() - interval '1 s'")
-    await mailstore.maildrops.renew(A, "dead pod", MINUTE)  # nobody came between
+    await mailstore.maildrops.renew(A, "dead pod", MINUTE)  # no other session came between
     with pytest.raises(MaildropLocked):
         await mailstore.maildrops.lock(A, "next", MINUTE)
     await migrated.execute("test", "UPDATE mailstore.maildrop_locks SET expires_at = now() - interval '1 s'")
@@ -84,7 +84,7 @@ async def test_a_deleted_account(mailstore: Mailstore) -> None:
         await mailstore.maildrops.lock(A, "one", MINUTE)
 
 
-# As programs before migration crlf_sizes call it.
+# As versions before migration crlf_sizes call it.
 _APPENDED_BEFORE = """
     SELECT first_uid FROM mailstore.append_messages(
         $1, 1, 1000000, false, '{}', '{q}', '{30}', ARRAY[now()], '{0}', '{""}', '{01ARZ3NDEKTSV4RRFFQ69G5FAV}',
@@ -93,7 +93,7 @@ _APPENDED_BEFORE = """
 
 
 async def test_sizes_as_sent(mailstore: Mailstore, migrated: Postgres) -> None:
-    """Appended by this program, appended by one before it, delivered, copied; and what was found out later."""
+    """Appended by this version, appended by an older one, delivered, copied; then sizes that POP3 counted."""
     await mailstore.accounts.ensure(A)
     appended = replace(delivery(A, size=20).message, crlf_bytes=24, prefix=b"")
     await mailstore.messages.append(A, INBOX_ID, [appended], quota_bytes=0, claim=False)

@@ -32,14 +32,14 @@ LATER = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
 
 # Per message of the mailbox that a step works on: rows of tables or entries of indexes, and blocks of both. Most steps
 # change half of the messages and read few rows for each; compaction reads each of them a dozen times. Those called
-# `..._one` name one message in fifty, so that even one look through the mailbox for each is too much.
+# `..._one` name one message in fifty, so that one read of the mailbox for each would be too much.
 MOST = 16
 MOST_BLOCKS = 40
 FEW = 300
-"""What a step reads besides: mailboxes, accounts, the way down an index."""
+"""Other reads of a step: mailboxes, accounts, the upper pages of an index."""
 
 Step = Callable[[Mailstore, Postgres, int, int], Awaitable[object]]
-"""Of an account with so many messages; it touches each a bounded number of times."""
+"""A step for an account with that many messages; it reads each a bounded number of times."""
 
 
 def half(count: int) -> list[int]:
@@ -137,7 +137,7 @@ async def select(mail: Mailstore, _: Postgres, account: int, count: int) -> None
 
 
 async def resynchronise(mail: Mailstore, _postgres: Postgres, account: int, count: int) -> None:
-    """The last tenth, again and again: QRESYNC, and what IDLE and NOOP ask."""
+    """The last tenth, again and again: QRESYNC, and the queries of IDLE and NOOP."""
     for __ in range(30):
         changes = await mail.mailbox_reader.changes_since(account, INBOX_ID, count - count // 10)
         assert len(changes.rows.uids) >= count // 10
@@ -227,7 +227,7 @@ STEPS: dict[str, Step] = {
 
 
 def visited(plan: dict[str, Any]) -> float:
-    """Rows that the nodes of a plan made, and pairs that its joins compared in vain."""
+    """Rows that the nodes of a plan made, and pairs that its joins compared without a match."""
     own = (plan["Actual Rows"] + plan.get("Rows Removed by Join Filter", 0)) * plan["Actual Loops"]
     return float(own) + sum(visited(part) for part in plan.get("Plans", ()))
 

@@ -23,7 +23,7 @@ A, B = 1, 2
 
 
 async def names(mailstore: Mailstore, account_id: int = A) -> list[str]:
-    """Names without the special ones; a name that is not selectable in parentheses."""
+    """Names without those with a special use; a name that is not selectable stands in parentheses."""
     return [
         mailbox.name if mailbox.selectable else f"({mailbox.name})"
         for mailbox in await mailstore.mailboxes.list_all(account_id)
@@ -70,7 +70,7 @@ async def test_special_use_can_be_asked_for(mailstore: Mailstore) -> None:
     assert made.special_use is SpecialUse.JUNK
 
 
-async def test_bounds(mailstore: Mailstore) -> None:
+async def test_limits_of_the_tree(mailstore: Mailstore) -> None:
     await mailstore.accounts.ensure(A)
     for bad in ("", "/", "a//b", "/a", "a\x00b", "a\nb", "x" * 41, "a/b/c/d/e", "\ud800"):
         with pytest.raises(BadMailboxName):
@@ -112,7 +112,7 @@ async def test_delete_keeps_a_name_with_inferiors(mailstore: Mailstore) -> None:
     assert again.uid_validity > foo.uid_validity
 
 
-async def test_the_last_inferior_takes_bare_names_along(mailstore: Mailstore) -> None:
+async def test_names_without_messages_are_deleted_with_their_last_inferior(mailstore: Mailstore) -> None:
     await mailstore.accounts.ensure(A)
     await mailstore.mailboxes.create(A, "a/b/c")
     await mailstore.mailboxes.delete(A, "a/b")
@@ -122,7 +122,7 @@ async def test_the_last_inferior_takes_bare_names_along(mailstore: Mailstore) ->
     assert await names(mailstore) == ["INBOX"]
 
 
-async def test_what_cannot_be_deleted(mailstore: Mailstore) -> None:
+async def test_inbox_and_missing_names_cannot_be_deleted(mailstore: Mailstore) -> None:
     await mailstore.accounts.ensure(A)
     with pytest.raises(MailboxProtected):
         await mailstore.mailboxes.delete(A, "Inbox")
@@ -133,7 +133,7 @@ async def test_what_cannot_be_deleted(mailstore: Mailstore) -> None:
 
 
 async def test_a_uid_validity_is_never_seen_again(mailstore: Mailstore) -> None:
-    """RFC 3501 §2.3.1.1: for one name it only grows, whatever was deleted, made or renamed."""
+    """RFC 3501 §2.3.1.1: for one name it only grows when mailboxes are deleted, made or renamed."""
     await mailstore.accounts.ensure(A)
     seen: list[Mailbox] = [await mailstore.mailboxes.create(A, "x")]
     await mailstore.mailboxes.delete(A, "x")
@@ -216,7 +216,7 @@ async def test_subscriptions_outlive_mailboxes(mailstore: Mailstore) -> None:
         await mailstore.mailboxes.subscribe(A, f"s{number}")
     with pytest.raises(TooManyMailboxes):
         await mailstore.mailboxes.subscribe(A, "more")
-    await mailstore.mailboxes.subscribe(A, "x")  # a name that is there already is no more of them
+    await mailstore.mailboxes.subscribe(A, "x")  # a name that is subscribed already adds none
 
 
 async def test_a_deleted_account_stays_deleted(mailstore: Mailstore) -> None:

@@ -1,4 +1,4 @@
-"""What janitor, verify and recover ask of the mailstore, and that its own check finds what is broken."""
+"""The queries of janitor, verify and recover, and the check of the invariants."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_liveness_counts_entries_once(mailstore: Mailstore) -> None:
     assert liveness == {pack: PackLiveness(entries=2, stored_size=75, rows=2)}
 
 
-async def test_figures_are_of_all_accounts_that_are_there(mailstore: Mailstore, migrated: Postgres) -> None:
+async def test_figures_count_all_accounts_that_exist(mailstore: Mailstore, migrated: Postgres) -> None:
     def now() -> list[float | None]:
         return [value(f"paquebot_mailstore_{what}") for what in ("accounts", "messages", "bytes")]
 
@@ -51,7 +51,7 @@ async def test_figures_are_of_all_accounts_that_are_there(mailstore: Mailstore, 
     assert now() == [1, 3, 250]
 
 
-async def test_old_delivery_records_go(mailstore: Mailstore) -> None:
+async def test_old_delivery_records_are_deleted(mailstore: Mailstore) -> None:
     one = delivery(A)
     await mailstore.deliveries.deliver([one])
     assert await mailstore.deliveries.forget(WHEN) == 0
@@ -89,7 +89,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize(("statement", "word"), BREAKS.items())
-async def test_the_check_sees(migrated: Postgres, statement: str, word: str) -> None:
+async def test_the_check_finds_a_broken_invariant(migrated: Postgres, statement: str, word: str) -> None:
     """Each invariant, broken by hand."""
     mailstore = Mailstore.of(migrated)
     await mailstore.deliveries.deliver([delivery(A), delivery(B)])

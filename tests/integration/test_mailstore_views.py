@@ -1,4 +1,4 @@
-"""What sessions see and change: snapshots, changes, flags, expunges, recent messages, on a real database."""
+"""Reads and changes of sessions: states, changes, flags, expunges, recent messages, on a real database."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def counts(mailstore: Mailstore) -> tuple[int, int, int]:
     return inbox.messages, inbox.unseen, inbox.deleted
 
 
-async def test_snapshot(mailstore: Mailstore) -> None:
+async def test_state(mailstore: Mailstore) -> None:
     await fill(mailstore, Flag.SEEN, Flag(0))
     await mailstore.messages.store_flags(A, INBOX_ID, [2], ADD, flags=Flag.FLAGGED, keywords=("x",))
     snapshot = await mailstore.mailbox_reader.state(A, INBOX_ID)
@@ -51,7 +51,7 @@ async def test_snapshot(mailstore: Mailstore) -> None:
         await mailstore.mailbox_reader.state_by_name(A, "nowhere")
 
 
-async def test_append_claims_what_is_recent_for_the_session_that_asks(mailstore: Mailstore) -> None:
+async def test_append_claims_the_recent_messages_for_its_session(mailstore: Mailstore) -> None:
     await fill(mailstore, Flag(0), Flag(0))
     appended = await mailstore.messages.append(A, INBOX_ID, [new_message(), new_message()], quota_bytes=0, claim=True)
     assert (list(appended.uids), appended.claimed) == ([3, 4], RecentRange(1, 5))
@@ -62,7 +62,7 @@ async def test_append_claims_what_is_recent_for_the_session_that_asks(mailstore:
     assert await mailstore.messages.claim_recent(A, INBOX_ID) == RecentRange(5, 6)
 
 
-async def test_keywords_keep_the_mailbox_spelling_whoever_brings_them(mailstore: Mailstore) -> None:
+async def test_keywords_keep_the_spelling_of_the_mailbox(mailstore: Mailstore) -> None:
     await fill(mailstore, Flag(0))
     await mailstore.messages.append(A, INBOX_ID, [new_message(keywords=("Work",))], quota_bytes=0)
     await mailstore.messages.append(A, INBOX_ID, [new_message(keywords=("WORK", "new"))], quota_bytes=0)
@@ -71,12 +71,12 @@ async def test_keywords_keep_the_mailbox_spelling_whoever_brings_them(mailstore:
     rows = (await mailstore.mailbox_reader.state(A, INBOX_ID)).rows
     assert rows.keywords == {1: ("Work",), 2: ("Work",), 3: ("Work", "new")}
     same = await mailstore.messages.store_flags(A, INBOX_ID, [3], REPLACE, keywords=("new", "Work"))
-    assert same.changed == ()  # the order of keywords means nothing
+    assert same.changed == ()  # keywords have no order
     removed = await mailstore.messages.store_flags(A, INBOX_ID, [1, 3], REMOVE, keywords=("WORK", "unknown"))
     assert (removed.changed, removed.rows.keywords) == ((1, 3), {3: ("new",)})
 
 
-async def test_what_is_not_there_cannot_be_changed(mailstore: Mailstore) -> None:
+async def test_missing_messages_and_mailboxes_cannot_be_changed(mailstore: Mailstore) -> None:
     await fill(mailstore, Flag.DELETED)
     for change in (
         mailstore.messages.store_flags(A, 99, [1], ADD, flags=Flag.SEEN),
@@ -95,7 +95,7 @@ async def test_what_is_not_there_cannot_be_changed(mailstore: Mailstore) -> None
             await change
 
 
-async def test_changes_tell_what_happened_after(mailstore: Mailstore) -> None:
+async def test_changes_since_a_mod_seq(mailstore: Mailstore) -> None:
     await fill(mailstore, Flag(0), Flag.DELETED, Flag(0), Flag.DELETED)
     start = (await mailstore.mailbox_reader.state(A, INBOX_ID)).mailbox.highest_mod_seq
     assert len((await mailstore.mailbox_reader.changes_since(A, INBOX_ID, start)).rows) == 0
@@ -119,7 +119,7 @@ async def test_flag_changes(mailstore: Mailstore) -> None:
     assert await counts(mailstore) == (3, 1, 2)
     removed = await mailstore.messages.store_flags(A, INBOX_ID, [1, 2, 3], REMOVE, flags=Flag.SEEN)
     assert (list(removed.changed), removed.mod_seq) == ([1, 3], 4)
-    assert shown(removed.rows)[2] == (Flag(0), 2)  # it had no such flag: nothing changed
+    assert shown(removed.rows)[2] == (Flag(0), 2)  # it did not have the flag: nothing changed
     assert await counts(mailstore) == (3, 3, 2)
     replaced = await mailstore.messages.store_flags(A, INBOX_ID, range(1, 4), REPLACE, flags=Flag.FLAGGED)
     assert set(replaced.rows.flags) == {Flag.FLAGGED}
@@ -140,7 +140,7 @@ async def test_keywords(mailstore: Mailstore) -> None:
     snapshot = await mailstore.mailbox_reader.state(A, INBOX_ID)
     assert snapshot.rows.keywords == {1: ("$Junk",), 2: ("x",)}
     assert set(snapshot.mailbox.keywords) == {"$Junk", "work", "x"}
-    await mailstore.messages.store_flags(A, INBOX_ID, [1], ADD, keywords=("y",))  # `work` is out of use and makes room
+    await mailstore.messages.store_flags(A, INBOX_ID, [1], ADD, keywords=("y",))  # `work` is unused
     with pytest.raises(TooManyKeywords):
         await mailstore.messages.store_flags(A, INBOX_ID, [1], ADD, keywords=("z",))
     assert (await mailstore.mailbox_reader.state(A, INBOX_ID)).rows.keywords == {1: ("$Junk", "y"), 2: ("x",)}
@@ -178,7 +178,7 @@ async def test_expunge(mailstore: Mailstore) -> None:
 
 
 async def test_after_the_horizon_a_client_starts_again(mailstore: Mailstore) -> None:
-    """RFC 7162 §3.2.5.2: a server that forgot what was expunged must not pretend to know."""
+    """RFC 7162 §3.2.5.2: a server without the records of expunges must not answer from them."""
     await fill(mailstore, *[Flag.DELETED] * 4)
     await mailstore.messages.remove(A, INBOX_ID, [1])
     second = await mailstore.messages.remove(A, INBOX_ID, [2])
@@ -230,8 +230,8 @@ async def test_search_rows(mailstore: Mailstore) -> None:
     assert list(some.uids) == [2, 3]
 
 
-async def test_a_view_made_of_changes_equals_a_snapshot(mailstore: Mailstore) -> None:
-    """Writers at work all the time; a session that only ever asks for changes sees the same in the end."""
+async def test_a_view_made_of_changes_equals_the_state(mailstore: Mailstore) -> None:
+    """While writers change the mailbox, a session that only asks for changes ends with the same view."""
     await fill(mailstore, *[Flag(0)] * 20)
     view = shown((await mailstore.mailbox_reader.state(A, INBOX_ID)).rows)
     seen = (await mailstore.mailbox_reader.state(A, INBOX_ID)).mailbox.highest_mod_seq
@@ -260,7 +260,7 @@ async def test_a_view_made_of_changes_equals_a_snapshot(mailstore: Mailstore) ->
 
 
 async def test_a_refresh_is_one_statement_along_an_index(mailstore: Mailstore, migrated: Postgres) -> None:
-    """A session that asks again and again must not cost a read of its mailbox."""
+    """A session that polls must not cost a read of its mailbox."""
     await mailstore.accounts.ensure(A)
     await mailstore.messages.append(A, INBOX_ID, [new_message() for _ in range(3000)], quota_bytes=0)
     await migrated.execute("test", "ANALYZE mailstore.messages")

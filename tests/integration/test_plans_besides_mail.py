@@ -17,7 +17,7 @@ __all__ = ["alone"]  # a fixture
 
 MANY = 3000
 MOST = 300
-"""Rows, entries or blocks of all calls together: one look through a table of MANY is more."""
+"""Rows, entries or blocks of all calls together: one read of a table of MANY is more."""
 POLICY = LimitPolicy(pair=1, client=10, login=10, recovery=3600.0)
 
 _FILL = (
@@ -57,7 +57,7 @@ async def calls(postgres: Postgres) -> None:
 
 
 @pytest.mark.parametrize("planned", ["few", "many"])
-async def test_a_call_does_not_read_what_it_has_nothing_to_do_with(alone: Postgres, planned: str) -> None:
+async def test_a_call_reads_only_the_rows_that_it_needs(alone: Postgres, planned: str) -> None:
     if planned == "few":
         await fill(alone, 2)
         await calls(alone)

@@ -198,7 +198,7 @@ async def test_a_message_goes_to_its_domains(post: Post) -> None:
         by_size = sorted(host.messages, key=lambda message: len(message.rcpt))
         assert by_size[0].rcpt == ("RCPT TO:<c@example.com>",)
         assert by_size[1].rcpt == ("RCPT TO:<a@example.net>", "RCPT TO:<b@example.net>")
-        assert all(message.data == RAW for message in host.messages)
+        assert all(message.content == RAW for message in host.messages)
         assert all(message.mail.startswith("MAIL FROM:<alice@example.org>") for message in host.messages)
         assert await post.outcomes() == dict.fromkeys("abc", RecipientOutcome.RELAYED)
         assert await context.health.unready() == []
@@ -267,7 +267,7 @@ async def test_no_job_is_tried_before_the_schema_is_there(post: Post) -> None:
     assert await post.outcomes() == {"a": RecipientOutcome.RELAYED}
 
 
-async def test_a_lost_reply_means_again_not_never(post: Post) -> None:
+async def test_after_a_lost_reply_the_message_is_sent_again(post: Post) -> None:
     """RFC 1047: the host has the message and we do not know; it may get it twice, it must not get it never."""
     async with post.host({"MESSAGE": DROP}) as host, post.relay():
         await post.accept("a@example.net")
@@ -295,7 +295,7 @@ async def test_a_job_that_comes_again_sends_nothing_twice(post: Post) -> None:
         assert host.messages[1].rcpt == ("RCPT TO:<c@example.net>",)
 
 
-async def test_an_attempt_settled_twice_is_scheduled_and_told_once(post: Post, blobs: BlobStore) -> None:
+async def test_an_attempt_settled_twice_is_scheduled_and_reported_once(post: Post, blobs: BlobStore) -> None:
     """As after a crash between the later job and the acknowledgement: the job comes again from the start."""
     await post.accept("a@example.net", "b@example.net")
     [stored] = [job async for job in stream.jobs(post.queue, "relay.>")]
@@ -327,7 +327,7 @@ async def test_what_expires_goes_back_to_its_sender(post: Post, blobs: BlobStore
         await post.settled()
 
 
-async def test_a_delay_is_told_once_to_those_who_want_it(post: Post, blobs: BlobStore) -> None:
+async def test_a_delay_is_reported_once_where_notify_asks_for_it(post: Post, blobs: BlobStore) -> None:
     never = RemoteRecipient(forward_path="n@example.net", domain="example.net", notify=[NOTIFY_NEVER])
     wanted = RemoteRecipient(forward_path="d@example.net", domain="example.net", notify=[NOTIFY_DELAY])
     async with post.host({"RCPT": "451 4.2.0 Later"}) as host, post.relay(PAQUEBOT_RELAY_WARN_AFTER="1s"):
@@ -355,7 +355,7 @@ async def test_notify_never_is_honoured(post: Post) -> None:
 
 
 @pytest.mark.parametrize("dsn", [True, False])
-async def test_success_is_told_where_the_next_host_cannot(post: Post, blobs: BlobStore, *, dsn: bool) -> None:
+async def test_success_is_reported_where_the_next_host_has_no_dsn(post: Post, blobs: BlobStore, *, dsn: bool) -> None:
     wanted = RemoteRecipient(forward_path="s@example.net", domain="example.net", notify=[NOTIFY_SUCCESS])
     async with post.host(extensions=("DSN",) if dsn else ()) as host, post.relay():
         await post.accept(wanted)
@@ -395,7 +395,7 @@ async def test_a_notification_to_a_sender_elsewhere_is_relayed(post: Post) -> No
             await post.settled()
             assert host.messages[0].mail.startswith("MAIL FROM:<>")
             assert host.messages[0].rcpt == ("RCPT TO:<s@example.com>",)
-            assert b"multipart/report" in host.messages[0].data
+            assert b"multipart/report" in host.messages[0].content
 
 
 async def test_a_domain_without_mail_bounces_at_once(post: Post, blobs: BlobStore) -> None:
@@ -433,15 +433,17 @@ async def test_a_host_gets_what_it_takes(post: Post, blobs: BlobStore) -> None:
         await post.accept("b@example.net", raw=signed)
         await post.until_outcomes({"a": RecipientOutcome.RELAYED, "b": RecipientOutcome.BOUNCED})
         [taken] = host.messages
-        assert BytesParser(policy=parsing_policy).parsebytes(taken.data).get_payload(decode=True) == text.encode()
-        assert taken.data.isascii()
+        assert BytesParser(policy=parsing_policy).parsebytes(taken.content).get_payload(decode=True) == text.encode()
+        assert taken.content.isascii()
         [report] = await post.reports(blobs, 1)
         assert fields(report)[1]["Status"] == "5.6.2"
         assert max(map(len, report.as_bytes().split(b"\n"))) <= 998
         await post.settled()
 
 
-async def test_a_job_without_its_message_is_held(post: Post, blobs: BlobStore) -> None:
+async def test_a_job_without_its_message_is_held(
+    post: Post, blobs: BlobStore, caplog: pytest.LogCaptureFixture
+) -> None:
     await post.accept("a@example.net")
     await blobs.delete([info.pack async for info in blobs.list_packs()])
     async with post.host() as host, post.relay(PAQUEBOT_RELAY_TRIES="1"):
@@ -452,11 +454,12 @@ async def test_a_job_without_its_message_is_held(post: Post, blobs: BlobStore) -
         await eventually(is_held, "a held job")
         await post.settled()
         assert not any(line.startswith("MAIL") for line in host.said), "nothing is said of what cannot be sent"
+    assert "job_held" in caplog.messages, "the event that the runbook names"
     assert await post.outcomes() == {}
 
 
 @pytest.mark.parametrize("lie", [Lie.FLIP, Lie.SHORT, Lie.SHIFTED])
-async def test_what_s3_answers_wrongly_is_sent_to_nobody(post: Post, lying_s3: LyingS3, lie: Lie) -> None:
+async def test_damaged_content_from_s3_is_not_sent(post: Post, lying_s3: LyingS3, lie: Lie) -> None:
     """More tries than a job has in all: it waits for as long as S3 lies, and is sent when that ends."""
     environ = {"PAQUEBOT_S3_ENDPOINT": lying_s3.endpoint, "PAQUEBOT_RELAY_TRIES": "2"}
     async with post.host() as host, post.relay(**environ):
@@ -472,12 +475,12 @@ async def test_what_s3_answers_wrongly_is_sent_to_nobody(post: Post, lying_s3: L
         lying_s3.set_lie(Lie.NONE)
         await host.until(lambda: len(host.messages) == 1)
         await post.settled()
-        assert host.messages[0].data == RAW
+        assert host.messages[0].content == RAW
     assert await post.outcomes() == {"a": RecipientOutcome.RELAYED}
 
 
-async def test_a_stream_made_anew_may_give_the_number_of_a_job_in_hand_to_another(post: Post) -> None:
-    """Taken for the one in hand, the other would be acknowledged with it and never sent."""
+async def test_a_new_stream_may_reuse_the_number_of_a_claimed_job(post: Post) -> None:
+    """Mistaken for the claimed job, the other would be acknowledged with it and never sent."""
     async with post.host() as host, post.relay():
         release = asyncio.Event()
         host.hold["MESSAGE"] = release
@@ -498,7 +501,7 @@ async def test_a_stream_made_anew_may_give_the_number_of_a_job_in_hand_to_anothe
         await post.until_outcomes({"a": RecipientOutcome.RELAYED, "b": RecipientOutcome.RELAYED})
 
 
-async def test_a_drain_finishes_what_is_under_way_and_hands_back_the_rest(post: Post) -> None:
+async def test_a_drain_finishes_attempts_under_way_and_defers_the_rest(post: Post) -> None:
     async with post.host() as host:
         release = asyncio.Event()
         host.hold["MESSAGE"] = release
@@ -758,9 +761,7 @@ async def test_a_job_far_behind_is_taken_ahead_of_a_backlog(post: Post) -> None:
     await consumer.close()
 
 
-async def test_a_job_that_is_handed_out_meanwhile_is_not_taken_ahead(
-    post: Post, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_job_that_is_claimed_meanwhile_is_not_moved_ahead(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other processes pass the whole backlog between the question and the move: two would send the message."""
     consumer = Consumer(post.queue, "relay", RELAY)
     assert await consumer.fetch(1, 0.01) == []  # so that it is there
@@ -826,7 +827,7 @@ async def _lock_out(dsn: str) -> None:
         await connection.close()
 
 
-async def test_nothing_inside_is_connected_to(post: Post, blobs: BlobStore) -> None:
+async def test_relay_connects_to_no_inner_address(post: Post, blobs: BlobStore) -> None:
     """Neither by an exchanger on loopback nor by an address literal; and the sender learns nothing of what is there."""
     async with post.host({"CONNECT": "554 secret banner of an inner host"}) as host:
         async with post.relay(PAQUEBOT_RELAY_ALLOW_NETWORKS=""):
@@ -839,7 +840,7 @@ async def test_nothing_inside_is_connected_to(post: Post, blobs: BlobStore) -> N
         assert host.connections == []
 
 
-async def test_success_is_told_to_a_stranger_only_so_often(post: Post, blobs: BlobStore) -> None:
+async def test_reports_of_success_to_strangers_are_limited(post: Post, blobs: BlobStore) -> None:
     wanted = RemoteRecipient(forward_path="s@example.net", domain="example.net", notify=[NOTIFY_SUCCESS])
     async with post.host(extensions=()) as host, post.relay(PAQUEBOT_REPORT_SUCCESS_PER_ADDRESS="2"):
         for _ in range(5):

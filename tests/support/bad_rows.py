@@ -1,4 +1,4 @@
-"""Rows as no program of ours writes them now, made by SQL: what older programs and damage leave behind."""
+"""Rows that no current version writes, made by SQL: as older versions and damage leave them."""
 
 from __future__ import annotations
 

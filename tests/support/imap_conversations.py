@@ -1,4 +1,4 @@
-"""Strategies for what a client may say: every command, with arguments of every kind, whole and broken.
+"""Strategies for what a client may send: every command, with arguments of every kind, complete and broken.
 
 A command is a list of pieces: bytes of its lines, and literals. No piece leaves the server waiting for bytes that do
 not come: a literal has as many as it says, and IDLE and AUTHENTICATE are ended by their next line.
@@ -32,18 +32,18 @@ Pieces = st.SearchStrategy[Sequence[Piece]]
 
 
 def words(text: bytes) -> Pieces:
-    """One of the words, which stand with spaces between them."""
+    """One of the words, which are separated by spaces."""
     return st.sampled_from(text.split()).map(lambda word: [word])
 
 
 def joined(*parts: Pieces | bytes) -> Pieces:
-    """The parts, one behind the other."""
+    """The parts, one after another."""
     strategies = [st.just([part]) if isinstance(part, bytes) else part for part in parts]
     return st.tuples(*strategies).map(lambda found: [piece for part in found for piece in part])
 
 
 def spaced(part: Pieces, most: int = 3) -> Pieces:
-    """Some of it, with spaces between them."""
+    """Some of them, with spaces between them."""
 
     def between(found: list[Sequence[Piece]]) -> Command:
         return [piece for number, part in enumerate(found) for piece in (*([b" "] if number else []), *part)]
@@ -231,7 +231,7 @@ OF_MESSAGES = (
 
 
 def conversations(*kinds: Pieces, most: int = 12) -> st.SearchStrategy[list[Command]]:
-    """Some commands of these kinds, without their tags; a few with bytes in them that nobody expects."""
+    """Some commands of these kinds, without their tags; a few with unexpected bytes in them."""
     whole = st.one_of(*kinds)
     broken = st.tuples(whole, _junk, st.integers(0, 8)).map(
         lambda found: [*found[0][: found[2]], *found[1], *found[0][found[2] :]]

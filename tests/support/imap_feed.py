@@ -1,4 +1,4 @@
-"""Feeds a client's bytes through a CommandAssembler as a connection would, keeping what came of them."""
+"""Feeds a client's bytes through a CommandAssembler as a connection would, and records the results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from paquebot.wire.imap import (
 
 @dataclass(slots=True)
 class Fed:
-    """What came of a stream: the commands and refusals in order, and what was read on the way."""
+    """The results of a stream: the commands and refusals in order, and what was read on the way."""
 
     outcomes: list[Complete | Refuse] = field(default_factory=list)
     continuations: int = 0
@@ -81,14 +81,14 @@ def logged_in(limits: ImapLimits | None = None) -> CommandAssembler:
 
 
 def assembled(raw: bytes, assembler: CommandAssembler | None = None) -> AssembledCommand:
-    """The one command that `raw` (with or without its last CRLF) holds."""
+    """The one command in `raw` (with or without its last CRLF)."""
     (outcome,) = feed(raw if raw.endswith(b"\r\n") else raw + b"\r\n", assembler).outcomes
     assert isinstance(outcome, Complete), outcome
     return outcome.assembled
 
 
 def parsed(raw: bytes, *, utf8: bool = False) -> Command:
-    """The one command that `raw` holds, parsed."""
+    """The one command in `raw`, parsed."""
     assembler = logged_in()
     assembler.utf8 = utf8
     return parse_command(assembled(raw, assembler), utf8=utf8)

@@ -1,4 +1,4 @@
-"""The fixture `imap_stack`: what every IMAP test of a session shares. Its parts are imported when a test asks."""
+"""The fixture `imap_stack`, which the IMAP tests of a test run share. A test that uses it imports its parts."""
 
 from __future__ import annotations
 

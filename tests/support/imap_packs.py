@@ -1,4 +1,4 @@
-"""Packs as a test wants them, in the bucket of the IMAP tests, and messages that are in them."""
+"""Packs in the bucket of the IMAP tests, and messages that are in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paquebot.v1.mail_pb2 import BlobRef, Envelope
 
 
 async def packed(store: BlobStore, messages: Sequence[bytes], damaged: Sequence[int] = ()) -> list[BlobRef]:
-    """One pack of the messages in S3; the stored bytes of those in `damaged` are other ones."""
+    """One pack of the messages in S3; the stored bytes of those in `damaged` are changed."""
     writer = PackWriter(new_ulid())
     refs = [writer.add(Envelope(queue_id=new_ulid()), compress(raw)) for raw in messages]
     data = bytearray(writer.finish(0))

@@ -1,4 +1,4 @@
-"""A client that speaks bytes: for what client libraries hide (order, timing, not reading)."""
+"""A client that sends and reads bytes, for what client libraries hide (order, timing, not reading)."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from paquebot.runtime.postgres.pool import Postgres
 
 @dataclass(frozen=True, slots=True)
 class Mailstore:
-    """What tests need of it; each service opens only the classes that it uses."""
+    """For tests; each service opens only the classes that it uses."""
 
     postgres: Postgres
     accounts: Accounts
@@ -55,5 +55,5 @@ class Mailstore:
         )
 
     async def broken_invariants(self, account_id: int | None = None) -> list[str]:
-        """A sentence for each."""
+        """A sentence each; empty when all hold."""
         return await broken_invariants(self.postgres, account_id)

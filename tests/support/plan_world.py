@@ -1,4 +1,4 @@
-"""Mailboxes in tables that PostgreSQL never analysed, and the work that its plans do there: counted, not timed."""
+"""Mailboxes in tables that PostgreSQL never analysed, and a count of the rows that its plans read there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paquebot.runtime.settings import Secret
 _SCHEMAS = "schemaname IN ('mailstore', 'directory', 'spool')"
 _TABLES = f"SELECT schemaname || '.' || tablename AS name FROM pg_tables WHERE {_SCHEMAS}"
 
-# \Seen on every other; each tenth has a keyword; eight messages in a pack; what came over SMTP has a prefix.
+# \Seen on every other; each tenth has a keyword; eight messages in a pack; messages from SMTP have a prefix.
 _FILL = """
     INSERT INTO mailstore.messages (
         account_id, mailbox_id, uid, mod_seq, flags, keywords, size, internal_date, save_date,
@@ -50,7 +50,7 @@ async def fill(postgres: Postgres, account_id: int, count: int) -> None:
 
 
 async def never_analyse(postgres: Postgres) -> None:
-    """Keep the tables without statistics, as they are until autovacuum comes by for the first time."""
+    """Keep the tables without statistics, as before the first autovacuum."""
     async with postgres.connection("never_analyse") as connection:
         for table in await connection.fetch(_TABLES):
             await connection.execute(f"ALTER TABLE {table['name']} SET (autovacuum_enabled = false)")
@@ -69,7 +69,7 @@ _READ = f"""
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What statements read: rows of tables, entries of indexes, blocks of both."""
+    """Reads of statements: rows of tables, entries of indexes, blocks of both."""
 
     rows: int
     entries: int
@@ -77,7 +77,7 @@ class Work:
 
     @classmethod
     async def so_far(cls, postgres: Postgres) -> Work:
-        """Of a pool of one connection, which alone uses the database."""
+        """Of a pool of one connection, the only one to the database."""
         await postgres.execute("flush", "SELECT pg_stat_force_next_flush()")
         row = await postgres.fetchrow("work", _READ)
         assert row is not None
@@ -95,7 +95,7 @@ async def work_of(postgres: Postgres, step: Callable[[], Awaitable[object]]) -> 
 
 @pytest.fixture
 async def alone(migrated_database: str) -> AsyncIterator[Postgres]:
-    """One connection, so that its statements keep their plans, and what is counted is theirs."""
+    """One connection, so that its statements keep their plans, and all counts are theirs."""
     postgres = await open_postgres(PostgresSettings(dsn=Secret(migrated_database), pool_size=1), "tests")
     await never_analyse(postgres)
     yield postgres

@@ -51,7 +51,7 @@ def reply_to(error: Exception) -> Reply:
         case NoSuchMailbox():
             return no("No such mailbox", codes.NONEXISTENT)
         case NotSelectable():
-            return no("This name holds no messages", codes.CANNOT)
+            return no("The mailbox cannot be selected", codes.CANNOT)
         case MailboxExists():
             return no("A mailbox of that name exists", codes.ALREADYEXISTS)
         case MailboxHasInferiors():

@@ -23,12 +23,11 @@ class NotAuthenticated:
     """RFC 3501 §3.1"""
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticated:
-    """RFC 3501 §3.2; `enabled` as ENABLE answered (RFC 5161)."""
+class _Enabling:
+    """Has `enabled`: the extensions that ENABLE or a command enabled (RFC 5161)."""
 
-    account: LoggedInAccount
-    enabled: frozenset[str] = frozenset()
+    __slots__ = ()
+    enabled: frozenset[str]
 
     @property
     def condstore(self) -> bool:
@@ -42,7 +41,15 @@ class Authenticated:
 
 
 @dataclass(frozen=True, slots=True)
-class Selected:
+class Authenticated(_Enabling):
+    """RFC 3501 §3.2"""
+
+    account: LoggedInAccount
+    enabled: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Selected(_Enabling):
     """RFC 3501 §3.3; `view` belongs to this session, and only this session changes it."""
 
     account: LoggedInAccount
@@ -52,16 +59,6 @@ class Selected:
     uid_validity: int
     read_only: bool
     view: View = field(compare=False)
-
-    @property
-    def condstore(self) -> bool:
-        """RFC 7162 §3.1"""
-        return CONDSTORE in self.enabled
-
-    @property
-    def qresync(self) -> bool:
-        """RFC 7162 §3.2"""
-        return QRESYNC in self.enabled
 
     def deselected(self) -> Authenticated:
         """The state after CLOSE, UNSELECT, or a SELECT that failed."""

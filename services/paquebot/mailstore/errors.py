@@ -20,6 +20,7 @@ MailstoreError
   SomeExpunged             of messages that must be copied or moved all together
   MaildropLocked           another session holds the maildrop
   MaildropLost             the lease expired before the changes were applied
+  CompactionLost           the same of an account's compaction
 
 An outage of the engine is `paquebot.runtime.postgres.pool.PostgresUnavailable`: temporary. UidsNotPromised is one.
 Values that no check foresaw and that PostgreSQL can never keep are `paquebot.runtime.postgres.pool.PostgresRefused`.

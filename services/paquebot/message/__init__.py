@@ -8,7 +8,7 @@ from paquebot.message.addresses.address_list import MailAddress, addresses
 from paquebot.message.addresses.address_text import ADDRESS_FIELDS, address_texts
 from paquebot.message.addresses.named_addresses import NamedAddresses, named_addresses
 from paquebot.message.conversion.fields import Unconvertible
-from paquebot.message.conversion.message import Edit, Wish, conversion, pieces
+from paquebot.message.conversion.message import ConversionRules, Edit, conversion, pieces
 from paquebot.message.conversion.transfer_encoding import MAX_LINE, has_long_line, is_ascii
 from paquebot.message.date_time import parse_date
 from paquebot.message.dsn.message import build_dsn, xtext_decoded
@@ -76,6 +76,7 @@ __all__ = [
     "Address",
     "BodyPart",
     "ByteRange",
+    "ConversionRules",
     "DeliveryReport",
     "Edit",
     "HeaderField",
@@ -89,7 +90,6 @@ __all__ = [
     "Signatures",
     "StoredSection",
     "Unconvertible",
-    "Wish",
     "add_trace",
     "address_texts",
     "addresses",

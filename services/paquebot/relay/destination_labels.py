@@ -20,9 +20,9 @@ class DestinationLabels:
     """Counts by destination. `clock`: seconds."""
 
     def __init__(self, settings: DestinationLabelSettings, clock: Callable[[], float]) -> None:
-        self._limit = settings.most
+        self._limit = settings.limit
         self._clock = clock
-        self._always = frozenset(settings.always[: settings.most])
+        self._always = frozenset(settings.always[: settings.limit])
         self._used: OrderedDict[str, float] = OrderedDict()
         """The longest unused first. No plain cache: it loses a destination only after `_UNUSED_SECONDS`."""
         for name in (OTHER, *self._always):

@@ -14,9 +14,9 @@ from typing import TypeVar
 
 from paquebot.message import (
     MAX_LINE,
+    ConversionRules,
     Edit,
     Signatures,
-    Wish,
     conversion,
     has_long_line,
     is_ascii,
@@ -78,7 +78,7 @@ class OutgoingFacts:
 class _Conversion:
     """`reserved`: bytes reserved for the edits."""
 
-    wish: Wish
+    rules: ConversionRules
     edits: list[Edit]
     size: int
     reserved: int
@@ -143,13 +143,13 @@ class OutgoingMessage:
                 self._facts = await self._scan(content, lambda: _facts(content, self.line, utf8=self._smtputf8))
         return self._facts
 
-    async def converted_size(self, wish: Wish) -> int:
-        """Bytes of the content as `wish` makes it. The conversion is remembered until another wish. Raises
+    async def converted_size(self, rules: ConversionRules) -> int:
+        """Bytes of the content as `rules` makes it. The conversion is remembered until other rules. Raises
         Unconvertible, and as `opened`."""
-        if self._conversion is None or self._conversion.wish != wish:
+        if self._conversion is None or self._conversion.rules != rules:
             self._forget_conversion()
             async with self.opened() as content:
-                found = await self._scan(content, lambda: _conversion(content, wish), _CONVERT_IN_THREAD)
+                found = await self._scan(content, lambda: _conversion(content, rules), _CONVERT_IN_THREAD)
             reserved = self._shares.reserve_edits(found.reserved, self._size if self._content is not None else 0)
             self._conversion = replace(found, reserved=reserved)
         return self._conversion.size
@@ -161,12 +161,12 @@ class OutgoingMessage:
         async with self._shares.scanning:
             return await asyncio.to_thread(scan)
 
-    def pieces(self, content: bytes, wish: Wish | None) -> Iterator[bytes]:
-        """What is sent, in pieces that end inside no line end; `content` is from `opened`. A wish must be the last one
+    def pieces(self, content: bytes, rules: ConversionRules | None) -> Iterator[bytes]:
+        """What is sent, in pieces that end inside no line end; `content` is from `opened`. Rules must be the last one
         of `converted_size`."""
-        if wish is None:
+        if rules is None:
             return pieces(content, [])
-        if self._conversion is None or self._conversion.wish != wish:
+        if self._conversion is None or self._conversion.rules != rules:
             raise ValueError("the message was converted in another way meanwhile")
         return pieces(content, self._conversion.edits)
 
@@ -205,11 +205,11 @@ def _facts(content: bytes, line: int, *, utf8: bool) -> OutgoingFacts:
     )
 
 
-def _conversion(content: bytes, wish: Wish) -> _Conversion:
+def _conversion(content: bytes, rules: ConversionRules) -> _Conversion:
     """Raises Unconvertible."""
-    edits = conversion(content, wish)
+    edits = conversion(content, rules)
     size = sum(_EDIT_BYTES + len(edit.text) for edit in edits)
-    return _Conversion(wish, edits, sum(map(len, pieces(content, edits))), size)
+    return _Conversion(rules, edits, sum(map(len, pieces(content, edits))), size)
 
 
 def with_ascii_domain(path: str) -> str:

@@ -1,4 +1,4 @@
-"""What sessions of a process remember of their own changes, and whom that concerns."""
+"""Recent changes that sessions of a process made, and which sessions they wake."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def recent_of(mod_seqs: Iterable[int]) -> RecentChanges:
 
 
 @given(st.sets(st.integers(1, 20)), st.integers(0, 20))
-def test_changes_are_told_up_to_the_first_gap(known: set[int], mod_seq: int) -> None:
+def test_changes_are_returned_up_to_the_first_gap(known: set[int], mod_seq: int) -> None:
     following = next(number for number in range(mod_seq + 1, 23) if number not in known)
     found = recent_of(known).since(1, mod_seq)
     assert [one.mod_seq for one in found] == list(range(mod_seq + 1, following))
@@ -53,7 +53,7 @@ def test_memory_is_bounded() -> None:
     assert not recent.add(MailboxChange(1, 7, rows))
 
 
-def test_a_session_hears_of_its_own_mailbox_alone() -> None:
+def test_a_session_is_woken_for_its_own_mailbox_only() -> None:
     rung: list[None] = []
     watch = Watch(1, lambda: rung.append(None))
     watch.on_change(change(5))

@@ -1,4 +1,4 @@
-"""Fields that are read in pieces tell what they tell at once, and no step of a long header is long."""
+"""Fields read in pieces have the text of fields read at once, and no step of a long header is long."""
 
 from __future__ import annotations
 

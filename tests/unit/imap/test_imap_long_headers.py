@@ -39,7 +39,7 @@ def test_the_bytes_are_those_of_a_short_header(header: bytes, ended: bool, negat
     assert bytes_of(found, Partial(3, 5)) == whole[3:8]
 
 
-def test_many_fields_are_gone_through_in_steps() -> None:
+def test_many_fields_are_read_in_steps() -> None:
     """A quarter of a megabyte may have 65,000 of them, and a command may ask for 256 sections of it."""
     raw = b"a:\r\n" * 5000 + b"\r\n"
     at = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)

@@ -58,7 +58,7 @@ def test_white_space_inside_of_a_quoted_local_part_is_kept() -> None:
     assert not found(raw, "from", "johndoe@example.org", with_body=False)
 
 
-def test_what_the_field_says_is_found_too() -> None:
+def test_text_as_written_in_the_field_is_found_too() -> None:
     raw = b'From: =?utf-8?q?J=C3=B6rg?= "von" D. <"j d" (c)@example.org>\r\n\r\n'
     for text in ("jörg", '"von" d.', "jörg von d. <j d@example.org>", '"j d"', "(c)"):
         assert found(raw, "from", text, with_body=False), text
@@ -70,7 +70,7 @@ def test_addresses_do_not_run_into_each_other() -> None:
     assert not found(raw, "to", "example.orgb@", with_body=False)
 
 
-def test_other_fields_are_looked_at_as_they_are() -> None:
+def test_other_fields_are_searched_as_written() -> None:
     raw = b'Subject: "john.doe"@example.org\r\n\r\n'
     assert not found(raw, "subject", "john.doe@example.org", with_body=False)
 

@@ -1,4 +1,4 @@
-"""SEARCH against a plain model: each text is decoded whole, looked through at once, and every key asked of all facts.
+"""SEARCH against a plain model, which decodes each text whole and checks every key with all facts.
 
 The search itself decodes pieces, looks for all texts together, keeps only what was found, and stops at its verdict.
 """
@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from paquebot.imap.commands.search import _Search
 from paquebot.imap.mailbox_view.view import View
 from paquebot.imap.search import texts as texts_module
 from paquebot.imap.search.facts import MessageFacts
 from paquebot.imap.search.keys import SearchContext
+from paquebot.imap.search.run import SearchRun
 from paquebot.imap.search.turns import SearchTurns
 from paquebot.mailstore import Flag, FlagRows, StoredMessage
 from paquebot.message import (
@@ -173,7 +173,7 @@ async def searched(key: ast.SearchKey, message: StoredMessage, summary: MessageS
     settings = SimpleNamespace(session=SimpleNamespace(search_work=10**12))
     context: Any = SimpleNamespace(server=SimpleNamespace(turns=SearchTurns(), settings=settings), connection=None)
     state: Any = SimpleNamespace(view=_VIEW, account=SimpleNamespace(account_id=1))
-    search = _Search(context, state, key, _CONTEXT)
+    search = SearchRun(context.server, context.connection, state, key, _CONTEXT)
     if not await search._decide_with_fields(MessageFacts(_VIEW, 1, None, message, summary)):
         await search._search_body(MessageFacts(_VIEW, 1, None, message, summary, raw), raw)
     assert len(search._found) <= 1
@@ -201,8 +201,8 @@ async def test_a_search_finds_what_a_plain_model_finds(piece: int, monkeypatch: 
 
 
 @pytest.mark.parametrize("there", [(1, 3), (1, 2, 3)])
-async def test_what_was_expunged_while_the_search_goes_on_is_noticed(there: tuple[int, ...]) -> None:
-    """The rows of the messages that are left tell it (RFC 5530 §3, EXPUNGEISSUED)."""
+async def test_a_message_expunged_during_the_search_is_noticed(there: tuple[int, ...]) -> None:
+    """A missing row shows it (RFC 5530 §3, EXPUNGEISSUED)."""
     at = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
     raw = b"Subject: x\r\n\r\nx\r\n"
 
@@ -219,7 +219,7 @@ async def test_what_was_expunged_while_the_search_goes_on_is_noticed(there: tupl
     )
     view = View(FlagRows(uids=array("I", (1, 2, 3)), flags=bytes(3), mod_seqs=array("Q", (1, 1, 1))), 1)
     state: Any = SimpleNamespace(view=view, account=SimpleNamespace(account_id=1), mailbox_id=1)
-    search = _Search(context, state, ast.SearchHeader("subject", b"x"), _CONTEXT)
+    search = SearchRun(context.server, context.connection, state, ast.SearchHeader("subject", b"x"), _CONTEXT)
     assert list(await search._from_summaries(array("I", (1, 2, 3)))) == []
     assert list(search._found) == list(there)
     assert search.expunged is (len(there) < 3)

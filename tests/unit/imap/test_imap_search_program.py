@@ -42,7 +42,7 @@ def verdict(key: ast.SearchKey, answers: Answers) -> bool | None:
 
 
 def asked(key: ast.SearchKey, answers: Answers) -> tuple[bool | None, int]:
-    """The program's verdict, and how often a key was asked."""
+    """The program's verdict, and how often a key was checked."""
     count = 0
 
     def predicate_of(leaf: ast.SearchKey) -> Any:
@@ -60,7 +60,7 @@ def asked(key: ast.SearchKey, answers: Answers) -> tuple[bool | None, int]:
 
 
 @given(_keys, st.fixed_dictionaries({name: st.sampled_from((True, False, None)) for name in "abcde"}))
-def test_a_program_says_what_its_tree_says(key: ast.SearchKey, answers: Answers) -> None:
+def test_a_program_has_the_verdict_of_its_tree(key: ast.SearchKey, answers: Answers) -> None:
     found, count = asked(key, answers)
     assert found is verdict(key, answers)
     assert count <= 2 * sum(1 for _ in leaves(key))

@@ -1,4 +1,4 @@
-"""SEARCH in bodies: what is decoded and compared, counted."""
+"""SEARCH in bodies: the cost of decoding and comparing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from paquebot.imap.commands import search
 from paquebot.imap.mailbox_view.view import View
+from paquebot.imap.search import run
 from paquebot.imap.search import texts as texts_module
 from paquebot.imap.search.facts import MessageFacts
 from paquebot.imap.search.keys import SearchContext, compile_key, count_keys, fields_of, texts_of
@@ -67,13 +67,13 @@ def test_a_body_is_decoded_once_for_505_texts(decoded: list[int]) -> None:
 
 
 @pytest.mark.parametrize("texts", [1, 505])
-def test_parts_of_one_character_are_no_free_work(texts: int) -> None:
+def test_parts_of_one_character_have_a_cost(texts: int) -> None:
     """A turn ends by what its steps cost: with steps that cost nothing, none would end."""
     head = b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n'
     raw = head + b"--b\r\n\r\nx\r\n" * 900 + b"--b--\r\n"
     _, steps = searched(raw, [f"nowhere {number}" for number in range(texts)])
     assert len(steps) > 900 * (1 + texts // 16)
-    in_a_turn = search._TURN // (sum(steps) // len(steps))
+    in_a_turn = run._TURN // (sum(steps) // len(steps))
     assert in_a_turn < 1000
 
 
@@ -84,7 +84,7 @@ def test_twice_the_text_is_twice_the_work(texts: int) -> None:
     assert 1.95 < twice / once < 2.05
 
 
-def test_what_is_found_is_not_looked_for_again() -> None:
+def test_a_text_that_was_found_is_not_searched_for_again() -> None:
     raw = message(1_000_000)
     found = sum(searched(raw, ["quick", "brown", "strasse"])[1])
     missing = sum(searched(raw, ["nowhere", "nothing", "never"])[1])
@@ -111,7 +111,7 @@ def test_a_text_that_is_not_utf_8_to_its_end_is_read_as_windows_1252(decoded: li
 
 
 def test_a_search_stops_as_soon_as_the_verdict_is_known() -> None:
-    """505 x NOT BODY is a no with the first text that is there."""
+    """505 x NOT BODY is a no as soon as the first text is found."""
     key = ast.SearchAnd(tuple(ast.SearchNot(ast.SearchBody(b"fox %d" % n if n else b"fox")) for n in range(505)))
     raw = message(1_000_000)
     facts = MessageFacts(a_view(), 1, summary=summarise(raw), body=raw, texts=TextsFound())

@@ -1,4 +1,4 @@
-"""What is said of messages that cannot be read, and with which code a command fails for them."""
+"""Messages that cannot be read: the lines that name them, and the code with which a command fails."""
 
 from __future__ import annotations
 

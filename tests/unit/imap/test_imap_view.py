@@ -1,4 +1,4 @@
-"""A session's view against a plain model of a mailbox and of a client that believes what it is told."""
+"""A session's view against a plain model of a mailbox, and of a client that applies the responses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def view_of(*uids: int) -> View:
     st.sets(st.integers(1, 30)),
     st.lists(st.tuples(st.integers(1, 35) | st.none(), st.integers(1, 35) | st.none()), min_size=1, max_size=4),
 )
-def test_a_picture_knows_whether_it_has_all_that_a_set_names(uids: set[int], ranges: list[tuple[int, int]]) -> None:
+def test_a_view_knows_whether_it_has_all_of_a_set(uids: set[int], ranges: list[tuple[int, int]]) -> None:
     view = view_of(*sorted(uids))
     named = SequenceSet(tuple(SeqRange(*ends) for ends in ranges))
     if any(None in ends for ends in ranges):  # `*` may be a message that is not in the picture yet
@@ -157,7 +157,7 @@ def test_own_change_does_not_hide_an_earlier_change_of_another() -> None:
     assert updates.changed == (2,)
 
 
-def test_what_is_told_is_behind_while_expunged_messages_wait() -> None:
+def test_reported_mod_seq_is_behind_while_expunged_messages_wait() -> None:
     view = view_of(1, 2)
     assert (view.reported_mod_seq, view.client_may_be_ahead) == (1, False)
     view.apply(rows([(1, 3, Flag.SEEN)]), [2], 3)
@@ -167,13 +167,13 @@ def test_what_is_told_is_behind_while_expunged_messages_wait() -> None:
     assert (view.reported_mod_seq, view.client_may_be_ahead) == (4, False)
 
 
-def test_own_change_is_not_news() -> None:
+def test_own_change_is_not_reported_again() -> None:
     view = view_of(1)
     view.apply(rows([(1, 2, Flag.SEEN)]), ())
     assert view.apply(rows([(1, 2, Flag.SEEN)]), (), 2).changed == ()
 
 
-def test_message_that_came_and_went_is_never_seen() -> None:
+def test_message_that_came_and_went_is_never_reported() -> None:
     view = view_of(1)
     view.apply(FlagRows(), [2], 5)
     assert view.exists == 1
@@ -188,7 +188,7 @@ def test_keywords_come_and_go() -> None:
     assert view.keywords(1) == ()
 
 
-def test_recent_ranges_join_and_count_only_what_is_there() -> None:
+def test_recent_ranges_join_and_count_only_existing_messages() -> None:
     view = view_of(1, 5, 9)
     view.claim(RecentRange(5, 7))
     view.claim(RecentRange(7, 12))
@@ -228,7 +228,7 @@ def test_uid_range_above_the_last_contains_the_last() -> None:
 
 
 @given(st.sets(st.integers(1, 300), max_size=60), st.lists(st.tuples(st.integers(1, 350), st.integers(1, 350))))
-def test_uid_sets_name_what_a_walk_finds(uids: set[int], ranges: list[tuple[int, int]]) -> None:
+def test_uid_sets_name_what_a_linear_scan_finds(uids: set[int], ranges: list[tuple[int, int]]) -> None:
     ordered = sorted(uids)
     found = view_of(*ordered).select(sequence(*ranges), uid=True)
     wanted = [number for number, uid in enumerate(ordered, 1) if any(min(pair) <= uid <= max(pair) for pair in ranges)]
@@ -259,8 +259,8 @@ def large(count: int) -> Selected:
     return Selected(LoggedInAccount(1, "a@imap.test", 0), frozenset(), 1, "INBOX", 1, read_only=False, view=view)
 
 
-def test_flags_of_a_large_mailbox_are_made_piece_by_piece() -> None:
-    """What another session changed in 100,000 messages is in no one's memory before it is written."""
+def test_flags_of_a_large_mailbox_are_written_in_chunks() -> None:
+    """The lines for 100,000 changed messages are never in memory at once."""
     count = 100_000
     state = large(count)
     lines = updates.flag_lines(state, state.view.uids)
@@ -269,7 +269,7 @@ def test_flags_of_a_large_mailbox_are_made_piece_by_piece() -> None:
     assert sum(piece.count(b"\r\n") for piece in lines) + first.count(b"\r\n") == count
 
 
-def test_what_was_expunged_is_told_piece_by_piece_and_gone_at_once() -> None:
+def test_expunged_messages_leave_at_once_and_are_reported_in_chunks() -> None:
     count = 10_000
     state = large(count)
     state.view.apply(FlagRows(), range(1, count + 1), 2)
@@ -278,5 +278,5 @@ def test_what_was_expunged_is_told_piece_by_piece_and_gone_at_once() -> None:
     assert next(filter(None, in_chunks(lines))).startswith(b"* 10000 EXPUNGE\r\n* 9999 EXPUNGE\r\n")
 
 
-def test_lines_of_which_nothing_comes_are_gone_through_in_steps() -> None:
+def test_many_empty_lines_are_written_in_steps() -> None:
     assert list(in_chunks([b""] * 3500, b"a OK\r\n")) == [b"", b"", b"", b"a OK\r\n"]

@@ -22,7 +22,7 @@ async def test_accounts_take_turns_however_many_sessions_work() -> None:
 
 
 async def test_one_turn_a_round_of_the_loop() -> None:
-    """Whatever else is ready runs between any two turns."""
+    """All other ready tasks run between any two turns."""
     turns = SearchTurns()
     rounds, turn_in = 0, list[int]()
 

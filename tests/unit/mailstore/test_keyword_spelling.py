@@ -14,7 +14,7 @@ def test_the_first_spelling_stays() -> None:
     assert KeywordSpellings(["$x", "y", "$X"]).known() == ("$x", "y")
 
 
-def test_how_many_a_mailbox_may_know() -> None:
+def test_the_number_of_keywords_is_limited() -> None:
     limits = MailstoreLimits(keywords=100)
     assert KeywordSpellings(f"k{number}" for number in range(100)).fits(limits)
     assert not KeywordSpellings(f"k{number}" for number in range(101)).fits(limits)
@@ -22,7 +22,7 @@ def test_how_many_a_mailbox_may_know() -> None:
     assert not KeywordSpellings(f"{number:0255}" for number in range(101)).fits(MailstoreLimits(keywords=1000))
 
 
-def test_which_system_flags_a_change_keeps_and_adds() -> None:
+def test_masks_of_a_flag_change() -> None:
     changes = [FlagChange(op, Flag.SEEN | Flag.FLAGGED, (), None) for op in FlagOp]
     draft, seen = int(Flag.DRAFT), int(Flag.DRAFT | Flag.SEEN)
     assert [(op.name, *change.masks()) for op, change in zip(FlagOp, changes, strict=True)] == [

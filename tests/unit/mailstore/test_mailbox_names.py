@@ -32,34 +32,34 @@ def test_one_spelling(name: str, spelled: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", "/", "/a", "a//b", "a//", "x" * 21, "a/b/c/d", "a\tb", "a\x7f", "\ud800", "\uffff"]
 )
-def test_what_is_no_name(name: str) -> None:
+def test_invalid_names(name: str) -> None:
     with pytest.raises(BadMailboxName) as caught:
         valid(name, LIMITS)
     assert caught.value.why
 
 
 @pytest.mark.parametrize("name", ["a b", "a%b*", "x" * 20, "a/b/c", "\u65e5\u672c", "\U0001f4e7", "&", "a\\b", '"'])
-def test_what_is_a_name(name: str) -> None:
+def test_valid_names(name: str) -> None:
     assert valid(name, LIMITS) == name
 
 
-def test_text_that_is_younger_than_this_python_is_text() -> None:
+def test_characters_newer_than_this_python_are_valid() -> None:
     assert valid("\U0001fae9", LIMITS) == "\U0001fae9"  # assigned in Unicode 16
     for noncharacter in ("\ufdd0", "\ufffe", "\U0010ffff"):
         with pytest.raises(BadMailboxName):
             valid(noncharacter, LIMITS)
 
 
-def test_a_name_fits_into_an_index_whatever_the_settings() -> None:
+def test_a_name_fits_into_an_index_with_any_settings() -> None:
     wide = MailstoreLimits(name_length=10_000, depth=10_000)
     assert valid("\u20ac" * 800, wide)
     with pytest.raises(BadMailboxName, match=r"\u20ac"):
         valid("\u20ac" * 801, wide)
 
 
-def test_what_no_mailbox_is_called_is_not_looked_for() -> None:
+def test_names_that_postgresql_cannot_take_are_not_looked_up() -> None:
     assert sought("inbox") == "INBOX"
-    assert sought("a\x01") == "a\x01"  # it can be compared, and is not there
+    assert sought("a\x01") == "a\x01"  # it can be compared, and does not exist
     for name in ("\0", "x\0y", "\ud800"):
         with pytest.raises(NoSuchMailbox):
             sought(name)

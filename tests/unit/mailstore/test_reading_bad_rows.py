@@ -1,4 +1,4 @@
-"""Dates within every program's calendar, and rows that are asked for one by one where one of them is bad; pure."""
+"""Dates within every program's calendar, and rows that are read one by one where one of them is bad; pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_ends_of_the_calendar_are_brought_inside(hours: int) -> None:
     assert (storable(day), storable(day).tzinfo) == (day, UTC)
 
 
-def test_a_date_without_a_zone_is_none() -> None:
+def test_a_date_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="zone"):
         storable(datetime.datetime(2024, 1, 1))
 
@@ -61,7 +61,7 @@ async def test_only_the_bad_ones_are_left_out(bad: set[int]) -> None:
     assert asked <= 1 + 14 * len(bad), "halves, down to each bad one"
 
 
-async def test_an_engine_that_is_away_leaves_nothing_out() -> None:
+async def test_an_outage_leaves_no_row_out() -> None:
     async def away(keys: Sequence[int]) -> list[int]:
         raise PostgresUnavailable("away")
 
@@ -69,7 +69,7 @@ async def test_an_engine_that_is_away_leaves_nothing_out() -> None:
         await one_by_one(away, [1, 2], lambda *_: None)
 
 
-async def test_where_all_fail_the_fault_is_not_of_rows() -> None:
+async def test_when_all_rows_fail_the_error_is_raised() -> None:
     left_out: list[int] = []
 
     async def broken(keys: Sequence[int]) -> list[int]:
@@ -81,7 +81,7 @@ async def test_where_all_fail_the_fault_is_not_of_rows() -> None:
 
 
 @pytest.mark.parametrize("word", ["", "a b", "a\0", "x\r\n* BYE", "(", '"', "{3}", "\ud800", "ü", "x" * 1001])
-def test_what_is_no_keyword(word: str) -> None:
+def test_invalid_keywords(word: str) -> None:
     assert not is_keyword(word)
 
 

@@ -12,9 +12,9 @@ from tests.support.counted_work import assert_linear
 from paquebot.message import (
     WHOLE,
     Action,
+    ConversionRules,
     DeliveryReport,
     RecipientReport,
-    Wish,
     add_trace,
     address_texts,
     addresses,
@@ -211,12 +211,12 @@ REPORTS: dict[str, Make] = {
 }
 
 
-SEVEN_BIT = Wish(seven_bit=True)
+SEVEN_BIT = ConversionRules(seven_bit=True)
 
 
-def sent(raw: bytes, wish: Wish = SEVEN_BIT) -> list[bytes]:
+def sent(raw: bytes, rules: ConversionRules = SEVEN_BIT) -> list[bytes]:
     """Rewritten for a host that takes less."""
-    return list(pieces(raw, conversion(raw, wish)))
+    return list(pieces(raw, conversion(raw, rules)))
 
 
 def rewritten(piece: bytes, *, before: bytes = b"", after: bytes = b"\xff\r\n\r\n") -> Make:

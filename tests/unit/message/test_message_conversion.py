@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paquebot.message import Signatures, Unconvertible, Wish, conversion, pieces, signatures
+from paquebot.message import ConversionRules, Signatures, Unconvertible, conversion, pieces, signatures
 from paquebot.message.conversion.transfer_encoding import BLOCK
 
-SEVEN_BIT = Wish(seven_bit=True)
-SHORT_LINES = Wish()
+SEVEN_BIT = ConversionRules(seven_bit=True)
+SHORT_LINES = ConversionRules()
 GREETING = "Viele schöne Grüße von uns allen aus Köln"
 
 
@@ -26,15 +26,15 @@ def crlf(text: str | bytes) -> bytes:
     return octets.replace(b"\n", b"\r\n")
 
 
-def rewritten(raw: bytes, wish: Wish) -> bytes:
+def rewritten(raw: bytes, rules: ConversionRules) -> bytes:
     """The message after the edits, of which all is checked that must hold for each."""
-    parts = list(pieces(raw, conversion(raw, wish)))
+    parts = list(pieces(raw, conversion(raw, rules)))
     assert max(map(len, parts)) < 4 * BLOCK
     assert not any(part.endswith(b"\r") for part in parts)
     found = b"".join(parts)
-    assert max(len(line) for line in found.split(b"\r\n")) <= wish.line
+    assert max(len(line) for line in found.split(b"\r\n")) <= rules.line
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", found)
-    assert found.isascii() or not wish.seven_bit
+    assert found.isascii() or not rules.seven_bit
     return found
 
 
@@ -176,12 +176,12 @@ def test_long_lines_of_a_body(octets: int, kind: str, line: str) -> None:
     assert max(len(part) for part in found.partition(b"\r\n\r\n")[2].split(b"\r\n")) <= 78
 
 
-@pytest.mark.parametrize("wish", [SEVEN_BIT, SHORT_LINES])
-def test_quoted_printable_that_was_too_wide(wish: Wish) -> None:
+@pytest.mark.parametrize("rules", [SEVEN_BIT, SHORT_LINES])
+def test_quoted_printable_that_was_too_wide(rules: ConversionRules) -> None:
     header = "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: Quoted-Printable\n"
     raw = crlf(f"MIME-Version: 1.0\n{header}\n")
     raw += ("a=3Db ü" * 20_000).encode() + b"=\r\nend =20\r\n"
-    found = rewritten(raw, wish)
+    found = rewritten(raw, rules)
     same_leaves(raw, found)
     assert email.message_from_bytes(found)["Content-Transfer-Encoding"] == "Quoted-Printable"
 
@@ -215,9 +215,9 @@ Content-Type: application/pgp-signature
 -----BEGIN PGP SIGNATURE-----
 --s--
 """)
-    for wish, text in ((SEVEN_BIT, GREETING), (SHORT_LINES, "x" * 999)):
+    for rules, text in ((SEVEN_BIT, GREETING), (SHORT_LINES, "x" * 999)):
         with pytest.raises(Unconvertible, match="signed"):
-            conversion(signed % text.encode(), wish)
+            conversion(signed % text.encode(), rules)
     inner = signed % b"Gr=C3=BC=C3=9Fe"
     mixed = crlf("Content-Type: multipart/mixed; boundary=o\n\n--o\n\nä\n--o\n") + inner + crlf("--o--\n")
     found = rewritten(mixed, SEVEN_BIT)
@@ -289,7 +289,7 @@ def test_a_quote_that_is_lost_hides_no_address() -> None:
 
 
 def test_domains_become_a_labels() -> None:
-    strict = Wish(seven_bit=True, strict=True)
+    strict = ConversionRules(seven_bit=True, strict=True)
     found = rewritten(crlf("To: x@münchen.example, Y <y@münchen.example>\n\n"), strict)
     assert found == b"To: x@xn--mnchen-3ya.example, Y <y@xn--mnchen-3ya.example>\r\n\r\n"
     with pytest.raises(Unconvertible, match="UTF-8 addresses"):
@@ -335,8 +335,8 @@ def test_where_no_encoded_word_may_stand() -> None:
 def test_a_long_field_is_folded_at_white_space() -> None:
     value = " ".join(f"<{n}@mail.example.org>" for n in range(300))
     raw = crlf(f"References: {value}\nSubject: x\n\nbody\n")
-    for wish in (SHORT_LINES, Wish(gentle=True)):
-        found = rewritten(raw, wish)
+    for rules in (SHORT_LINES, ConversionRules(gentle=True)):
+        found = rewritten(raw, rules)
         assert found.replace(b"\r\n <", b" <") == raw, "unfolding gives it back (RFC 5322 §2.2.3)"
 
 
@@ -357,7 +357,7 @@ def test_a_long_field_without_white_space(value: str, at: bytes) -> None:
     assert found.replace(b"\r\n ", b"") == raw
     assert all(found[hit.start() - 1 : hit.end() + 1] == at for hit in re.finditer(rb"\r\n ", found))
     with pytest.raises(Unconvertible, match="signed"):
-        conversion(raw, Wish(gentle=True))
+        conversion(raw, ConversionRules(gentle=True))
 
 
 def test_a_blob_is_cut_but_not_inside_a_character() -> None:
@@ -407,10 +407,10 @@ WORDS = st.sampled_from(
 
 
 @given(st.lists(WORDS, max_size=40), st.tuples(st.booleans(), st.just(998), st.booleans(), st.booleans()))
-def test_any_bytes_fit_afterwards_or_are_said_not_to(words: list[bytes], wish: tuple[bool, int, bool, bool]) -> None:
+def test_any_bytes_fit_afterwards_or_are_said_not_to(words: list[bytes], rules: tuple[bool, int, bool, bool]) -> None:
     raw = re.sub(rb"\r\n|\r|\n", b"\r\n", b"".join(words))
     with contextlib.suppress(Unconvertible):
-        rewritten(raw, Wish(*wish))
+        rewritten(raw, ConversionRules(*rules))
 
 
 def test_text_without_a_header_is_never_spoiled() -> None:
@@ -419,7 +419,7 @@ def test_text_without_a_header_is_never_spoiled() -> None:
         rewritten(crlf("Subject: x\nGrüße aus Köln\n"), SEVEN_BIT)
 
 
-def test_a_report_stays_readable_for_who_does_not_decode_it() -> None:
+def test_a_report_stays_readable_without_decoding() -> None:
     fields = "Final-Recipient: rfc822; jörg@b.example\nStatus: 5.1.1\nDiagnostic-Code: x; " + "äöüß" * 3000 + "\n"
     found = rewritten(crlf("Content-Type: message/delivery-status\n\n" + fields), SEVEN_BIT)
     assert b"Content-Transfer-Encoding: quoted-printable\r\n" in found
@@ -450,7 +450,7 @@ def test_an_inner_multipart_without_parts_ends_where_the_outer_goes_on() -> None
     ]
 
 
-def test_a_message_whose_parts_cannot_all_be_found_is_not_rewritten() -> None:
+def test_a_message_whose_parts_cannot_all_be_found_is_not_converted() -> None:
     dashes = "-- ä\n" * 400_001
     raw = crlf(f"Content-Type: multipart/mixed; boundary=b\n\n--b\n\n{dashes}\n--b\n\nlast\n--b--\n")
     with pytest.raises(Unconvertible):

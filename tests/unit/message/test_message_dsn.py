@@ -289,7 +289,7 @@ def test_boundary_is_not_in_the_message() -> None:
 
 
 @pytest.mark.parametrize("report", [replace(REPORT, recipients=()), replace(REPORT, return_path="")])
-def test_nobody_to_report_on_or_to(report: DeliveryReport) -> None:
+def test_a_report_without_recipients_or_reverse_path(report: DeliveryReport) -> None:
     with pytest.raises(ValueError, match="notification"):
         build_dsn(report)
 
@@ -380,7 +380,7 @@ def test_long_lines_of_an_original_say_the_same() -> None:
     assert "".join(inside["References"].split()) == "<a@example.org>" * 200
 
 
-def test_a_signed_original_with_long_lines_is_told_by_its_header() -> None:
+def test_of_a_signed_original_with_long_lines_the_header_is_returned() -> None:
     signed = b"Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\n" + b"x" * 2000 + b"\r\n--s--\r\n"
     report = checked(replace(REPORT, original=signed))
     assert [part.get_content_type() for part in report.iter_parts()][2] == "text/rfc822-headers"

@@ -109,7 +109,7 @@ def test_fields_in_the_body_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("comments", [b"(" * 9000, b"(x) " * 3000, b"(x) " * 1023 + b"mx", b'"' + b"x" * 9000])
-def test_results_whose_writer_stands_behind_more_than_is_looked_at_are_nobodys(comments: bytes) -> None:
+def test_results_with_an_authserv_id_beyond_the_limit_are_removed(comments: bytes) -> None:
     raw = b"Authentication-Results: " + comments + b".example; spf=pass\r\nSubject: x\r\n\r\n"
     assert remove_authentication_results(raw, "mx.example") == b"Subject: x\r\n\r\n"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.support.dns_server import DnsServer
 from tests.support.loopback import free_port
-from tests.support.relay_fixtures import DEADLINES, authority, handshake, outgoing
+from tests.support.relay_fixtures import TIMEOUTS, authority, handshake, outgoing
 from tests.support.remote_host import DROP, EXTENSIONS, SILENT, RemoteHost, then_drop
 
 from paquebot.relay.courier import Courier, CourierResult
@@ -40,7 +40,7 @@ class Road:
         )
         resolver = Resolver(routing, "relay.example.org", client.port, lambda exchangers: None)
         hosts = HostShares(RelayLoadSettings(), RetrySettings(), lambda: 0.0)
-        self.courier = Courier(resolver, self.pool, hosts, client, DEADLINES)
+        self.courier = Courier(resolver, self.pool, hosts, client, TIMEOUTS)
         self.routes = Routes(routes)
         self.delivered: list[set[str]] = []
         self.in_doubt: list[bool] = []
@@ -125,7 +125,7 @@ async def test_the_next_host_when_the_first_cannot(road: Road, port: int, troubl
         assert len(two.messages) == 1
 
 
-async def test_only_those_told_later_go_on_to_the_next_host(road: Road, port: int) -> None:
+async def test_only_deferred_recipients_go_on_to_the_next_host(road: Road, port: int) -> None:
     def rcpt(line: str) -> str:
         return {"a": "250 Ok", "b": "450 4.2.0 Later", "c": "550 5.1.1 No"}[line[9]]
 
@@ -153,7 +153,7 @@ async def test_no_host_answers(road: Road) -> None:
     assert carried.unreachable is not None
 
 
-async def test_permanent_only_if_every_host_says_so(road: Road, port: int) -> None:  # RFC 7504 §4
+async def test_permanent_only_if_every_host_refuses(road: Road, port: int) -> None:  # RFC 7504 §4
     async with first(port, {"CONNECT": "554 No"}):
         carried = await road.carried("a")
         assert summary(carried.outcomes) == {"a": "deferred 4.4.1 second.example.net"}
@@ -226,7 +226,7 @@ async def test_too_many_for_the_host_go_in_a_further_transaction(road: Road, por
         assert two.connections == []
 
 
-async def test_a_host_that_takes_nobody_is_not_asked_for_ever(road: Road, port: int) -> None:
+async def test_a_host_that_takes_no_recipient_is_not_asked_forever(road: Road, port: int) -> None:
     async with first(port, {"RCPT": "452 4.5.3 Too many"}) as one:
         outcomes = await road.carry("a", "b")
         assert {result.split()[0] for result in outcomes.values()} == {"deferred"}

@@ -52,16 +52,16 @@ def named() -> set[str]:
 
 
 def test_further_destinations_are_counted_together(clock: Clock) -> None:
-    shown = DestinationLabels(DestinationLabelSettings(most=2, always=()), clock)
+    labels = DestinationLabels(DestinationLabelSettings(limit=2, always=()), clock)
     for destination in ("a.test", "b.test", "c.test", "d.test"):
-        shown.recipients(destination, RelayResult.DELIVERED, 2)
+        labels.recipients(destination, RelayResult.DELIVERED, 2)
     assert (delivered("a.test"), delivered("b.test"), delivered("other")) == (2, 2, 4)
     assert named() == {"a.test", "b.test", "other"}
 
 
 def test_every_series_of_a_destination_begins_at_once(clock: Clock) -> None:
-    shown = DestinationLabels(DestinationLabelSettings(most=2, always=()), clock)
-    shown.unreachable("a.test")
+    labels = DestinationLabels(DestinationLabelSettings(limit=2, always=()), clock)
+    labels.unreachable("a.test")
     for outcome in RelayResult:
         found = value("paquebot_relay_destination_recipients_total", destination="a.test", outcome=outcome.value)
         assert found == 0
@@ -69,53 +69,53 @@ def test_every_series_of_a_destination_begins_at_once(clock: Clock) -> None:
 
 
 def test_settings_name_some_always(clock: Clock) -> None:
-    shown = DestinationLabels(DestinationLabelSettings(most=2, always=("big.test",)), clock)
+    labels = DestinationLabels(DestinationLabelSettings(limit=2, always=("big.test",)), clock)
     assert delivered("big.test") == 0
     for destination in ("a.test", "b.test", "big.test"):
-        shown.recipients(destination, RelayResult.DELIVERED)
+        labels.recipients(destination, RelayResult.DELIVERED)
     clock.now += 2 * 3600
-    shown.recipients("c.test", RelayResult.DELIVERED)
+    labels.recipients("c.test", RelayResult.DELIVERED)
     assert named() == {"big.test", "c.test", "other"}
     assert (delivered("big.test"), delivered("other")) == (1, 1)
 
 
-def test_only_who_was_unused_for_an_hour_makes_room(clock: Clock) -> None:
-    shown = DestinationLabels(DestinationLabelSettings(most=2, always=()), clock)
-    shown.recipients("old.test", RelayResult.DELIVERED)
-    shown.recipients("used.test", RelayResult.DELIVERED)
+def test_only_a_destination_unused_for_an_hour_makes_room(clock: Clock) -> None:
+    labels = DestinationLabels(DestinationLabelSettings(limit=2, always=()), clock)
+    labels.recipients("old.test", RelayResult.DELIVERED)
+    labels.recipients("used.test", RelayResult.DELIVERED)
     clock.now += 3599
-    shown.recipients("used.test", RelayResult.DELIVERED)
-    shown.recipients("new.test", RelayResult.DELIVERED)
+    labels.recipients("used.test", RelayResult.DELIVERED)
+    labels.recipients("new.test", RelayResult.DELIVERED)
     assert named() == {"old.test", "used.test", "other"}
     clock.now += 1
-    shown.recipients("new.test", RelayResult.DELIVERED)
+    labels.recipients("new.test", RelayResult.DELIVERED)
     assert named() == {"new.test", "used.test", "other"}
     assert delivered("new.test") == 1
 
 
 def test_more_names_in_the_settings_than_places(clock: Clock) -> None:
-    shown = DestinationLabels(DestinationLabelSettings(most=1, always=("a.test", "b.test")), clock)
+    labels = DestinationLabels(DestinationLabelSettings(limit=1, always=("a.test", "b.test")), clock)
     for destination in ("a.test", "b.test", "c.test"):
-        shown.recipients(destination, RelayResult.DELIVERED)
+        labels.recipients(destination, RelayResult.DELIVERED)
     assert named() == {"a.test", "other"}
     assert delivered("other") == 2
 
 
 def test_a_destination_called_other_takes_no_place(clock: Clock) -> None:
-    shown = DestinationLabels(DestinationLabelSettings(most=1, always=()), clock)
-    shown.recipients("other", RelayResult.FAILED)
-    shown.recipients("a.test", RelayResult.DELIVERED)
+    labels = DestinationLabels(DestinationLabelSettings(limit=1, always=()), clock)
+    labels.recipients("other", RelayResult.FAILED)
+    labels.recipients("a.test", RelayResult.DELIVERED)
     assert named() == {"a.test", "other"}
 
 
 def test_waiting_and_resting_are_those_of_now(clock: Clock) -> None:
-    shown = DestinationLabels(DestinationLabelSettings(most=1, always=()), clock)
-    shown.recipients("a.test", RelayResult.DEFERRED)
-    shown.measure({"a.test": 3, "b.test": 4, "c.test": 5}, frozenset(("b.test", "c.test")))
+    labels = DestinationLabels(DestinationLabelSettings(limit=1, always=()), clock)
+    labels.recipients("a.test", RelayResult.DEFERRED)
+    labels.measure({"a.test": 3, "b.test": 4, "c.test": 5}, frozenset(("b.test", "c.test")))
     assert value("paquebot_relay_destination_waiting_jobs", destination="a.test") == 3
     assert value("paquebot_relay_destination_waiting_jobs", destination="other") == 9
     assert value("paquebot_relay_destination_resting", destination="other") == 2
-    shown.measure({}, frozenset(("a.test",)))
+    labels.measure({}, frozenset(("a.test",)))
     assert value("paquebot_relay_destination_waiting_jobs", destination="a.test") == 0
     assert value("paquebot_relay_destination_resting", destination="a.test") == 1
     assert value("paquebot_relay_destination_resting", destination="other") == 0

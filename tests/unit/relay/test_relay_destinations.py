@@ -205,7 +205,7 @@ def test_an_unreachable_destination_rests_and_is_then_tried_by_one() -> None:
 
 
 @pytest.mark.parametrize("trouble", ["unreachable", "hung"])
-def test_who_answered_and_then_does_not_is_unknown_again(trouble: str) -> None:
+def test_a_destination_that_stops_answering_is_unproven_again(trouble: str) -> None:
     turns = Turns(attempts=10, unproven=1, per_new_destination=1)
     turns.prove("a")
     turns.add("a1", "a2", "b1")

@@ -5,7 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.relay_fixtures import DEADLINES, HASTY, SHORT, Authority, authority, handshake, host_of, session_with
+from tests.support.relay_fixtures import (
+    SHORT,
+    SHORT_TIMEOUTS,
+    TIMEOUTS,
+    Authority,
+    authority,
+    handshake,
+    host_of,
+    session_with,
+)
 from tests.support.remote_host import BREAK_TLS, DROP, RESET, SILENT, Answer, RemoteHost, then_drop
 
 from paquebot.relay.outcome import HostUnusable, RelayResult
@@ -77,9 +86,9 @@ async def test_a_host_that_greets_with_a_refusal(greeting: str, outcome: RelayRe
         ({"EHLO": "421 4.3.2 Shutting down"}, "4.3.2", "421 4.3.2 Shutting down"),
     ],
 )
-async def test_a_host_that_misbehaves_is_left_for_later(script: dict[str, str], status: str, text: str) -> None:
+async def test_a_host_that_misbehaves_is_tried_later(script: dict[str, str], status: str, text: str) -> None:
     async with RemoteHost(script) as remote:  # type: ignore[arg-type]
-        error = await refused(remote, deadlines=HASTY)
+        error = await refused(remote, timeouts=SHORT_TIMEOUTS)
         assert error.outcome.result is RelayResult.DEFERRED
         assert error.outcome.status == status
         assert error.outcome.text.startswith(text)
@@ -94,7 +103,7 @@ async def test_a_host_that_misbehaves_is_left_for_later(script: dict[str, str], 
         {"EHLO": "250-x\r\n250-PIPELINING\r\nno code\r\n250 z"},
     ],
 )
-async def test_a_host_that_says_much_is_heard_to_the_end(script: dict[str, str]) -> None:
+async def test_a_long_reply_is_read_to_its_end(script: dict[str, str]) -> None:
     async with RemoteHost(script) as remote:  # type: ignore[arg-type]
         session = await session_with(remote)
         assert ("PIPELINING" in session.extensions) is ("EHLO" in script) or "CONNECT" in script
@@ -102,7 +111,7 @@ async def test_a_host_that_says_much_is_heard_to_the_end(script: dict[str, str])
         session.leave()
 
 
-async def test_nobody_listens() -> None:
+async def test_connection_refused() -> None:
     async with RemoteHost() as remote:
         host = host_of(remote)
     with pytest.raises(HostUnusable) as caught:
@@ -121,7 +130,7 @@ async def test_tls_with_a_verified_certificate(certificates: Authority) -> None:
         session.leave()
 
 
-async def test_helo_for_a_host_that_forgets_ehlo_behind_tls(certificates: Authority) -> None:
+async def test_helo_for_a_host_without_ehlo_after_tls(certificates: Authority) -> None:
     async with RemoteHost(tls=certificates.good) as remote:
         remote.on["EHLO"] = lambda line: "502 5.5.1 What?" if remote.connections[-1].tls else ""
         session = await session_with(remote, policy=TlsPolicy.ENCRYPT)
@@ -146,14 +155,14 @@ async def test_a_bad_certificate_is_tolerated_and_remembered(certificates: Autho
         again.leave()
 
 
-async def test_a_bad_certificate_is_refused_where_the_policy_says_so(certificates: Authority) -> None:
+async def test_a_bad_certificate_is_refused_by_policy(certificates: Authority) -> None:
     async with RemoteHost(tls=certificates.self_signed) as remote:
         error = await refused(remote, policy=TlsPolicy.VERIFY)
         assert (error.outcome.result, error.outcome.status) == (RelayResult.DEFERRED, "4.7.5")
         assert "self-signed certificate" in error.outcome.text
 
 
-async def test_a_certificate_for_another_name_is_refused_where_the_policy_says_so(certificates: Authority) -> None:
+async def test_a_certificate_for_another_name_is_refused_by_policy(certificates: Authority) -> None:
     async with RemoteHost(tls=certificates.good) as remote:
         with pytest.raises(HostUnusable) as caught:
             await handshake(ca=certificates.ca).open(host_of(remote, "other.example.net"), TlsPolicy.VERIFY)
@@ -162,7 +171,7 @@ async def test_a_certificate_for_another_name_is_refused_where_the_policy_says_s
 
 @pytest.mark.parametrize("name", ["a..example.net", r"\200" * 20 + ".example.net", ".example.net", ""])
 async def test_a_name_that_no_certificate_can_have(name: str, certificates: Authority) -> None:
-    """DNS can name an exchanger so; TLS can be spoken with it, and nobody can prove to be it."""
+    """DNS can name an exchanger so; TLS works with it, and no certificate can be for its name."""
     async with RemoteHost(tls=certificates.good) as remote:
         session = await handshake(ca=certificates.ca).open(host_of(remote, name), TlsPolicy.OPPORTUNISTIC)
         assert session.tls == "TLSv1.3"
@@ -188,7 +197,7 @@ async def test_a_failed_handshake_falls_back_to_clear_text(certificates: Authori
         session.leave()
 
 
-async def test_a_failed_handshake_is_the_end_where_tls_is_required(certificates: Authority) -> None:
+async def test_a_failed_handshake_ends_the_attempt_where_tls_is_required(certificates: Authority) -> None:
     async with RemoteHost({"STARTTLS": BREAK_TLS}, tls=certificates.good) as remote:
         error = await refused(remote, policy=TlsPolicy.ENCRYPT)
         assert error.outcome.status == "4.7.5"
@@ -225,10 +234,10 @@ BREAKS_AT_STARTTLS: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize("name", BREAKS_AT_STARTTLS)
-async def test_a_host_that_breaks_at_starttls_is_spoken_with_in_clear(name: str, certificates: Authority) -> None:
+async def test_a_host_that_breaks_at_starttls_gets_mail_in_clear(name: str, certificates: Authority) -> None:
     """RFC 7435 §3: better than no mail. The host is remembered, so that not each message begins with the failure."""
     memory = TlsMemory()
-    opener = handshake(deadlines=replace(DEADLINES, starttls=SHORT), memory=memory)
+    opener = handshake(timeouts=replace(TIMEOUTS, starttls=SHORT), memory=memory)
     async with RemoteHost({"STARTTLS": BREAKS_AT_STARTTLS[name]}, tls=certificates.good) as remote:
         host = host_of(remote)
         session = await opener.open(host, TlsPolicy.OPPORTUNISTIC)
@@ -245,7 +254,7 @@ async def test_a_host_that_breaks_at_starttls_is_spoken_with_in_clear(name: str,
 @pytest.mark.parametrize("policy", [TlsPolicy.ENCRYPT, TlsPolicy.VERIFY])
 async def test_never_in_clear_where_tls_is_required(name: str, policy: TlsPolicy, certificates: Authority) -> None:
     memory = TlsMemory()
-    opener = handshake(deadlines=replace(DEADLINES, starttls=SHORT), memory=memory)
+    opener = handshake(timeouts=replace(TIMEOUTS, starttls=SHORT), memory=memory)
     async with RemoteHost({"STARTTLS": BREAKS_AT_STARTTLS[name]}, tls=certificates.good) as remote:
         memory.remember(host_of(remote), TlsMode.CLEAR)  # as after mail under another policy
         with pytest.raises(HostUnusable) as caught:
@@ -256,7 +265,7 @@ async def test_never_in_clear_where_tls_is_required(name: str, policy: TlsPolicy
         assert not any(line.startswith(("MAIL", "AUTH")) for line in remote.said)
 
 
-async def test_a_host_that_is_merely_away_is_not_remembered(certificates: Authority) -> None:
+async def test_a_host_that_cannot_be_reached_is_not_remembered(certificates: Authority) -> None:
     """It went down at STARTTLS and says no more: that is nothing against its TLS."""
     memory = TlsMemory()
     async with RemoteHost({"STARTTLS": DROP}, tls=certificates.good) as remote:
@@ -301,13 +310,13 @@ def test_memory_is_bounded_in_time(tmp_path: Path) -> None:
     assert memory.modes(host, TlsPolicy.OPPORTUNISTIC)[0] is TlsMode.VERIFIED
 
 
-async def test_then_drop_reads_the_last_words() -> None:
+async def test_the_reply_before_a_drop_is_read() -> None:
     async with RemoteHost({"CONNECT": then_drop("421 4.3.2 Too busy")}) as remote:
         error = await refused(remote)
         assert error.outcome.text == "421 4.3.2 Too busy"
 
 
-def test_tls_below_1_2_is_not_spoken() -> None:  # RFC 8996
+def test_tls_below_1_2_is_not_used() -> None:  # RFC 8996
     from paquebot.relay.smtp_client.tls import TlsContexts
 
     for mode in (TlsMode.VERIFIED, TlsMode.UNVERIFIED):

@@ -1,4 +1,4 @@
-"""What comes from the stream and can never be worked on is said so at once."""
+"""Jobs of the stream that can never be worked on are refused at once."""
 
 import pytest
 
@@ -51,5 +51,5 @@ def test_bytes_that_are_no_job() -> None:
         read_job(b"\xff\xff\xff")
 
 
-def test_wishes_of_a_later_version_say_nothing() -> None:
+def test_notify_values_of_a_later_version_are_ignored() -> None:
     assert rcpt_parameters([99, 3, 0], "").notify == (Notify.FAILURE,)

@@ -275,7 +275,7 @@ async def test_address_literals_where_they_are_wanted(dns: DnsServer) -> None:
     )
 
 
-def test_this_host_knows_its_own_addresses(tmp_path: Path) -> None:
+def test_own_addresses_of_this_host(tmp_path: Path) -> None:
     (tmp_path / "fib_trie").write_text(
         "Main:\n  |-- 127.0.0.1\n     /32 host LOCAL\n  |-- 203.0.113.5\n     /32 host LOCAL\n  |-- 203.0.113.0\n"
         "     /24 link UNICAST\nLocal:\n  |-- 203.0.113.5\n     /32 host LOCAL\n"

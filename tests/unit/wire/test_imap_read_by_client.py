@@ -78,7 +78,7 @@ PARTS = st.recursive(LEAVES, _containers, max_leaves=8)
 
 
 def lines_of(raw: bytes) -> list[Any]:
-    """A response as imaplib hands it on: a tuple for a line that ends in a literal, with its octets."""
+    """A response as imaplib returns it: a tuple for a line that ends in a literal, with its octets."""
     found: list[Any] = []
     position = len(b"* ")
     while True:

@@ -1,4 +1,4 @@
-"""The sample connection of RFC 3501 §8: its commands are read, and its responses are written as printed there."""
+"""The sample connection of RFC 3501 §8: its commands are parsed, and its responses are written as in the RFC."""
 
 from __future__ import annotations
 

@@ -84,13 +84,10 @@ async def _changes_of_others(context: CommandContext, state: Selected, mod_seq: 
 
 async def copy(context: CommandContext, state: Selected, command: ast.Copy) -> Reply:
     """RFC 3501 §6.4.7, RFC 4315 §3"""
-    uids = _to_copy(context, state, command)
-    if isinstance(uids, Reply):
-        return uids
-    try:
-        target_id = await _target(context, state, command.mailbox)
-    except NoSuchMailbox as error:
-        return missing_target(error)
+    arguments = await _uids_and_target(context, state, command)
+    if isinstance(arguments, Reply):
+        return arguments
+    uids, target_id = arguments
     if not uids:
         return ok("Nothing to copy")
     try:
@@ -107,22 +104,19 @@ async def copy(context: CommandContext, state: Selected, command: ast.Copy) -> R
     charge(len(copied.uids) * _SECONDS_A_ROW)
     if copied.uids:
         context.announce()
-    here = target_id == state.mailbox_id
+    refresh = Refresh.NOW if target_id == state.mailbox_id else Refresh.WHEN_HINTED
     text = "UID COPY completed" if command.uid else "COPY completed"
-    return ok(text, _copy_uid(copied), refresh=Refresh.NOW if here else Refresh.WHEN_HINTED)
+    return ok(text, _copy_uid(copied), refresh=refresh)
 
 
 async def move(context: CommandContext, state: Selected, command: ast.Move) -> Reply:
     """RFC 6851 §3.3: COPYUID, and then the EXPUNGE responses."""
     if state.read_only:
         return no("The mailbox is open read-only", response_codes.READ_ONLY)
-    uids = _to_copy(context, state, command)
-    if isinstance(uids, Reply):
-        return uids
-    try:
-        target_id = await _target(context, state, command.mailbox)
-    except NoSuchMailbox as error:
-        return missing_target(error)
+    arguments = await _uids_and_target(context, state, command)
+    if isinstance(arguments, Reply):
+        return arguments
+    uids, target_id = arguments
     if not uids:
         return ok("Nothing to move")
     try:
@@ -140,11 +134,9 @@ async def move(context: CommandContext, state: Selected, command: ast.Move) -> R
     expunged = updates.expunge_lines(state)
     others = await _changes_of_others(context, state, moved.source_mod_seq)
     code = response_codes.highest_mod_seq(state.view.mod_seq) if state.qresync else None
-    here = target_id == state.mailbox_id
+    refresh = Refresh.NOW if target_id == state.mailbox_id else Refresh.WHEN_HINTED
     text = "UID MOVE completed" if command.uid else "MOVE completed"
-    return ok(
-        text, code, untagged=chain(copied, expunged, others), refresh=Refresh.NOW if here else Refresh.WHEN_HINTED
-    )
+    return ok(text, code, untagged=chain(copied, expunged, others), refresh=refresh)
 
 
 def _some_expunged(context: CommandContext) -> Reply:
@@ -154,12 +146,18 @@ def _some_expunged(context: CommandContext) -> Reply:
     return no("Some of the messages were expunged", response_codes.EXPUNGEISSUED)
 
 
-def _to_copy(context: CommandContext, state: Selected, command: ast.Copy | ast.Move) -> list[int] | Reply:
-    """The UIDs to copy; if another session expunged a message, COPY by numbers fails (RFC 2180 §4.4.1)."""
+async def _uids_and_target(
+    context: CommandContext, state: Selected, command: ast.Copy | ast.Move
+) -> tuple[list[int], int] | Reply:
+    """The UIDs to copy, and the id of the mailbox to copy them to; or the reply if there is no such mailbox, or if
+    another session expunged a message that is named by its number (RFC 2180 §4.4.1)."""
     uids = [state.view.uid(number) for number in context.numbers(state, command.sequence_set, uid=command.uid)]
     if not command.uid and any(state.view.is_expunged(uid) for uid in uids):
         return no("Some of the messages were expunged", response_codes.EXPUNGEISSUED)
-    return uids
+    try:
+        return uids, await _target(context, state, command.mailbox)
+    except NoSuchMailbox as error:
+        return missing_target(error)
 
 
 async def _target(context: CommandContext, state: Selected, name: str) -> int:

@@ -8,12 +8,12 @@ stays the same. What is signed from end to end (RFC 1847) is never changed: RFC 
 message, and neither keeps a second copy of it. Line ends are all CRLF. RFC 2045 §6.4, RFC 2046, RFC 6532 §3.7.
 """
 
-import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
+from paquebot.message.conversion.entity_header import EntityHeader, added_fields, set_type, text_type
 from paquebot.message.conversion.fields import Unconvertible, ascii_field, folded
 from paquebot.message.conversion.transfer_encoding import (
     MAX_LINE,
@@ -27,7 +27,7 @@ from paquebot.message.conversion.transfer_encoding import (
 from paquebot.message.header import field_spans, unfold
 from paquebot.message.limits import MAX_DEPTH, MAX_HEADERS_TOTAL
 from paquebot.message.mime.boundary_lines import Ahead, BoundaryLines
-from paquebot.message.mime.parameters import decoded_value, media_type, token
+from paquebot.message.mime.parameters import token
 
 MAX_CONVERTED: Final = 20_000
 """Maximum of parts, and of edits."""
@@ -46,7 +46,7 @@ _LABELS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ConversionRules:
     """What a host takes. `seven_bit`: only ASCII; `line`: maximum bytes of a line; `gentle`: nothing that breaks a
     signature, which leaves folding; `strict`: each address keeps its meaning."""
 
@@ -67,9 +67,9 @@ class Edit:
     boundaries: tuple[bytes, ...] = ()
 
 
-def conversion(content: bytes, wish: Wish) -> list[Edit]:
+def conversion(content: bytes, rules: ConversionRules) -> list[Edit]:
     """In order, not overlapping. Raises Unconvertible."""
-    walk = _Walk(content, wish)
+    walk = _Walk(content, rules)
     walk.entity(0, 0, _TEXT_PLAIN, top=True)
     return walk.edits
 
@@ -95,31 +95,13 @@ def _pieces(content: bytes, edits: list[Edit]) -> Iterator[bytes]:
         at = edit.end
 
 
-@dataclass(slots=True)
-class _Header:
-    """An entity's: where its body starts and its lines end, its type, its transfer encoding, and where that stands."""
-
-    start: int
-    end: int
-    body: int
-    kind: tuple[bytes, bytes]
-    boundary: bytes = b""
-    encoding: bytes = b""
-    encodings: list[tuple[int, int]] = field(default_factory=list)
-    has_type: bool = False
-    has_version: bool = False
-    top: bool = False
-    retyped: bool = False
-    """A multipart without parts, which readers show as text: so it is called where it is encoded."""
-
-
 class _Walk:
-    """Over a message once, positions only grow."""
+    """One pass over a message; positions only grow."""
 
-    def __init__(self, content: bytes, wish: Wish) -> None:
+    def __init__(self, content: bytes, rules: ConversionRules) -> None:
         self.edits: list[Edit] = []
         self._content = content
-        self._wish = wish
+        self._rules = rules
         self._boundaries = BoundaryLines(content)
         self._open: list[bytes] = []
         self._blank = Ahead(content, b"\n\r\n")
@@ -128,7 +110,7 @@ class _Walk:
         self._signed = False
 
     def entity(self, start: int, level: int, default: tuple[bytes, bytes], *, top: bool = False) -> None:
-        """The entity at `start`; afterwards `delimiter` tells where it ended. `top`: a message's."""
+        """The entity at `start`; afterwards `delimiter` is where it ended. `top`: a message's own entity."""
         self._parts += 1
         if self._parts > MAX_CONVERTED:
             raise Unconvertible(_TOO_MANY)
@@ -145,8 +127,8 @@ class _Walk:
             self._boundaries.seek(header.body)
             self._leaf(header, max(header.body, self._boundaries.content_end()))
 
-    def _is_encoded(self, header: _Header) -> bool:
-        """A message with a transfer encoding, which RFC 2045 §6.4 does not permit; many that say so have none."""
+    def _is_encoded(self, header: EntityHeader) -> bool:
+        """A message with a transfer encoding, which RFC 2045 §6.4 forbids; many messages that declare one have none."""
         line = self._content[header.body : header.body + MAX_LINE].partition(b"\r\n")[0]
         return header.encoding == b"QUOTED-PRINTABLE" or (
             header.encoding == b"BASE64" and _BASE64.fullmatch(line) is not None
@@ -155,16 +137,16 @@ class _Walk:
     def _too_deep(self, start: int) -> None:
         self._boundaries.seek(start)
         if self._misfits(start, max(start, self._boundaries.content_end())):
-            raise Unconvertible("the parts of the message are nested too deeply to be rewritten")
+            raise Unconvertible("the parts of the message are nested too deeply to be converted")
 
     # --- the body ---
 
-    def _leaf(self, header: _Header, end: int) -> None:
+    def _leaf(self, header: EntityHeader, end: int) -> None:
         if not self._misfits(header.body, end):
             self._fields(header)
             return
         if header.kind == _PARTIAL:
-            raise Unconvertible("a part of a message cannot be rewritten by itself")
+            raise Unconvertible("a part of a message cannot be converted by itself")
         encoding = _AGAIN.get(header.encoding)
         if encoding is not None:
             self._fields(header)
@@ -174,15 +156,15 @@ class _Walk:
         self._encode(header.body, end, encoding)
 
     def _encoding(self, kind: bytes, start: int, end: int) -> Encoding:
-        """Reports are read by programs of which not all decode them, so they stay as they are where they can."""
+        """Some programs that read reports do not decode them, so reports stay readable where they can."""
         if kind == b"MESSAGE":
             return Encoding.QUOTED_PRINTABLE
         textual = kind in (b"TEXT", b"MULTIPART")
         return shorter(self._content, start, end) if textual else Encoding.BASE64
 
-    def _multipart(self, header: _Header, level: int) -> None:
-        """RFC 2046 §5.1.1. Text around the parts means nothing, and is only kept from breaking the lines' rules."""
-        if self._wish.seven_bit and not header.boundary.isascii():
+    def _multipart(self, header: EntityHeader, level: int) -> None:
+        """RFC 2046 §5.1.1. Text around the parts means nothing; it is converted only to keep to the rules for lines."""
+        if self._rules.seven_bit and not header.boundary.isascii():
             raise Unconvertible("a boundary of the message is not in ASCII")
         boundaries, outer = self._boundaries, self._signed
         shadowed = boundaries.open(header.boundary, level)
@@ -212,22 +194,22 @@ class _Walk:
             self._encode(start, end, Encoding.QUOTED_PRINTABLE)
 
     def _misfits(self, start: int, end: int) -> bool:
-        wish = self._wish
-        return (wish.seven_bit and not is_ascii(self._content, start, end)) or has_long_line(
-            self._content, start, end, wish.line
+        rules = self._rules
+        return (rules.seven_bit and not is_ascii(self._content, start, end)) or has_long_line(
+            self._content, start, end, rules.line
         )
 
-    def _composite_label(self, header: _Header) -> bytes:
+    def _composite_label(self, header: EntityHeader) -> bytes:
         """RFC 2045 §6.4: of a multipart or a message it is 7bit, 8bit or binary, as its parts are."""
-        if self._wish.gentle:
+        if self._rules.gentle:
             return b""
-        if header.encoding == b"BINARY" or (header.encoding == b"8BIT" and self._wish.seven_bit):
-            return b"7bit" if self._wish.seven_bit else b"8bit"
+        if header.encoding == b"BINARY" or (header.encoding == b"8BIT" and self._rules.seven_bit):
+            return b"7bit" if self._rules.seven_bit else b"8bit"
         return b""
 
     # --- the header ---
 
-    def _header(self, start: int, default: tuple[bytes, bytes], *, top: bool) -> _Header:
+    def _header(self, start: int, default: tuple[bytes, bytes], *, top: bool) -> EntityHeader:
         content = self._content
         body = start + 2 if content.startswith(b"\r\n", start) else min(self._blank.find(start) + 3, len(content))
         delimiter = self._boundaries.line_in(start, body)
@@ -237,7 +219,7 @@ class _Walk:
             and (body == start + 2 or content[body - 3] == 0x0A)
         )
         body = body if delimiter is None else delimiter
-        header = _Header(start, body - 2 if blank else body, body, default, top=top)
+        header = EntityHeader(start, body - 2 if blank else body, body, default, top=top)
         for name, begin, value, end in field_spans(content, start, min(header.end, start + MAX_HEADERS_TOTAL)):
             if name == b"content-transfer-encoding":
                 header.encodings.append((begin, end))
@@ -245,12 +227,12 @@ class _Walk:
                     header.encoding = token(unfold(content[value:end])).upper()
             elif name == b"content-type" and not header.has_type:
                 header.has_type = True
-                _set_type(header, unfold(content[value:end]))
+                set_type(header, unfold(content[value:end]))
             elif name == b"mime-version":
                 header.has_version = True
         return header
 
-    def _fields(self, header: _Header, label: bytes = b"", body_end: int = 0) -> None:
+    def _fields(self, header: EntityHeader, label: bytes = b"", body_end: int = 0) -> None:
         """Edit fields that do not fit, and the transfer encoding where it becomes another one."""
         labels = header.encodings if label else []
         written = False
@@ -263,24 +245,24 @@ class _Walk:
                     self._replace(begin, end, b"" if written else b"Content-Transfer-Encoding: %b\r\n" % label)
                     written = True
                 elif label and header.retyped and name == b"content-type":
-                    self._replace(begin, end, _text_type(self._content, header.body, body_end))
+                    self._replace(begin, end, text_type(self._content, header.body, body_end))
                 elif self._misfits(begin, end):
                     if not name and header.end == header.body:  # no empty line follows: it may well be the text
                         raise Unconvertible("the message has text in the place of its header")
                     self._field(name, begin, end)
         if label and not written:
             self._forbid()
-            self._replace(header.end, header.end, _added(self._content, header, label, body_end))
+            self._replace(header.end, header.end, added_fields(self._content, header, label, body_end))
 
     def _field(self, name: bytes, begin: int, end: int) -> None:
-        wish, text = self._wish, self._content[begin:end]
+        rules, text = self._rules, self._content[begin:end]
         self._spend(end - begin)
         if self._signed:
             self._forbid()
-        if wish.seven_bit and not text.isascii():
+        if rules.seven_bit and not text.isascii():
             self._forbid()
-            text = ascii_field(name, text, strict=wish.strict)
-        self._replace(begin, end, folded(text, wish.line, gently=wish.gentle))
+            text = ascii_field(name, text, strict=rules.strict)
+        self._replace(begin, end, folded(text, rules.line, gently=rules.gentle))
 
     # --- edits ---
 
@@ -298,51 +280,10 @@ class _Walk:
         self._add(Edit(start, end, encoding=encoding, boundaries=tuple(self._open)))
 
     def _forbid(self) -> None:
-        if self._signed or self._wish.gentle:
+        if self._signed or self._rules.gentle:
             raise Unconvertible("a signed message cannot be converted without breaking its signature")
 
     def _add(self, edit: Edit) -> None:
         if len(self.edits) >= MAX_CONVERTED or self._boundaries.exhausted:
             raise Unconvertible(_TOO_MANY)
         self.edits.append(edit)
-
-
-def _set_type(header: _Header, value: bytes) -> None:
-    """RFC 2045 §5.2: an invalid media type is text/plain, and so is a multipart without a boundary."""
-    found = media_type(value)
-    header.kind = _TEXT_PLAIN
-    if found is None:
-        return
-    header.kind = found[0], found[1]
-    if found[0] == b"MULTIPART":
-        for name, text in found[2]:
-            if name in (b"boundary", b"boundary*") and not header.boundary:
-                header.boundary = (text if name == b"boundary" else decoded_value(text)).rstrip(b" \t")
-
-
-def _added(content: bytes, header: _Header, label: bytes, body_end: int) -> bytes:
-    """The fields that an encoded body needs. Text without a declared charset counts as UTF-8 if it can be."""
-    lines = []
-    if header.top and not header.has_version:
-        lines.append(b"MIME-Version: 1.0\r\n")
-    if header.top and not header.has_type:
-        lines.append(_text_type(content, header.body, body_end))
-    lines.append(b"Content-Transfer-Encoding: %b\r\n" % label)
-    before = b"" if header.end == header.start or content[header.end - 1] == 0x0A else b"\r\n"
-    return before + b"".join(lines)
-
-
-def _text_type(content: bytes, start: int, end: int) -> bytes:
-    return b"Content-Type: text/plain; charset=%b\r\n" % _charset(content, start, end)
-
-
-def _charset(content: bytes, start: int, end: int) -> bytes:
-    if is_ascii(content, start, end):
-        return b"us-ascii"
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        for begin, cut in blocks(content, start, end):
-            decoder.decode(content[begin:cut], final=cut == end)
-    except UnicodeDecodeError:
-        return b"unknown-8bit"  # RFC 1428 §3
-    return b"utf-8"

@@ -16,13 +16,14 @@ from typing import Final
 
 from paquebot.message.conversion.fields import Unconvertible
 from paquebot.message.conversion.fields import folded as folded_field
-from paquebot.message.conversion.message import Wish, conversion, pieces
+from paquebot.message.conversion.message import ConversionRules, conversion, pieces
 from paquebot.message.conversion.transfer_encoding import quoted_printable
 from paquebot.message.dsn.report import Action, DeliveryReport, RecipientReport
 from paquebot.message.dsn.text import human_text, one_line, subject
 from paquebot.message.header import field_spans, first_value, split_header
 from paquebot.message.summary.conversation import first_message_id
 from paquebot.wire.smtp.parameters import Ret
+from paquebot.wire.smtp.xtext import encode_utf8_xtext
 
 MAX_RETURNED: Final = 1024 * 1024
 """Bytes; of a longer message only the header is returned."""
@@ -173,14 +174,7 @@ def _typed_address(address: str, *, utf8: bool) -> str:
     """RFC 3464 §2.1.2: address-type ";" generic-address, with the type utf-8 of RFC 6533 §3 where needed"""
     if address.isascii():
         return f"rfc822; {address}"
-    return f"utf-8; {address if utf8 else _utf8_addr_xtext(address)}"
-
-
-def _utf8_addr_xtext(address: str) -> str:
-    """RFC 6533 §3: EmbeddedUnicodeChar = "\\x{" HEXPOINT "}" for what is not printable ASCII"""
-    return "".join(
-        char if char.isascii() and char not in "\\+=" and char > " " else f"\\x{{{ord(char):X}}}" for char in address
-    )
+    return f"utf-8; {address if utf8 else encode_utf8_xtext(address)}"
 
 
 def _original_recipient(orcpt: str | None, *, utf8: bool) -> str | None:
@@ -189,7 +183,7 @@ def _original_recipient(orcpt: str | None, *, utf8: bool) -> str | None:
         return None
     kind, _, address = orcpt.partition(";")
     if kind.lower() == "utf-8":
-        address = address if address.isascii() or utf8 else _utf8_addr_xtext(address)
+        address = address if address.isascii() or utf8 else encode_utf8_xtext(address)
         return f"utf-8; {address}"
     return f"{kind}; {xtext_decoded(address)}"
 
@@ -235,7 +229,7 @@ def _returned(report: DeliveryReport) -> tuple[_Part, str]:
 def _with_short_lines(message: bytes) -> bytes:
     """RFC 5322 §2.1.1. Signatures of the returned message need not stay valid, but for those inside its parts. Raises
     Unconvertible."""
-    return b"".join(pieces(message, conversion(message, Wish())))
+    return b"".join(pieces(message, conversion(message, ConversionRules())))
 
 
 def _bounded_header(original: bytes) -> bytes:

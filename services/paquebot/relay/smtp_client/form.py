@@ -13,7 +13,7 @@ docs/decisions/0030
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paquebot.message import MAX_LINE, Unconvertible, Wish
+from paquebot.message import MAX_LINE, ConversionRules, Unconvertible
 from paquebot.relay.message import OutgoingFacts, OutgoingMessage, RelayRecipient
 from paquebot.relay.metrics import MessageChange
 from paquebot.relay.outcome import (
@@ -33,13 +33,13 @@ _NO_EIGHT_BIT = "the host does not take 8-bit text"
 
 @dataclass(frozen=True, slots=True)
 class MessageForm:
-    """`wish`: how the message is converted; None: not at all. `chunked`: with BDAT, not DATA. `size`: bytes as sent."""
+    """`conversion`: how the message is converted, if it is. `chunked`: with BDAT, not DATA. `size`: bytes as sent."""
 
     size: int
     body: Body | None = None
     smtputf8: bool = False
     chunked: bool = False
-    wish: Wish | None = None
+    conversion: ConversionRules | None = None
     change: MessageChange | None = None
 
 
@@ -86,30 +86,30 @@ class FormRules:
         refused = MessageUnsupported(failed(NEEDS_SMTPUTF8, _NO_UTF8, host))
         if not message.submitted or self.eight_bit != "convert" or not message.has_ascii_addresses(recipients):
             raise refused
-        wish = Wish(seven_bit=True, line=message.line or MAX_LINE, strict=True)
+        rules = ConversionRules(seven_bit=True, line=message.line or MAX_LINE, strict=True)
         try:
-            return MessageForm(await message.converted_size(wish), wish=wish, change=MessageChange.ASCII_HEADER)
+            return MessageForm(await message.converted_size(rules), conversion=rules, change=MessageChange.ASCII_HEADER)
         except Unconvertible:
             raise refused from None
 
     async def _in_seven_bits(self, message: OutgoingMessage, host: Host) -> MessageForm:
         if self.eight_bit == "bounce":
             raise MessageUnsupported(failed(NEEDS_EIGHT_BIT, _NO_EIGHT_BIT, host))
-        wish = Wish(seven_bit=True, line=message.line or MAX_LINE)
+        rules = ConversionRules(seven_bit=True, line=message.line or MAX_LINE)
         try:
-            return MessageForm(await message.converted_size(wish), wish=wish, change=MessageChange.SEVEN_BIT)
+            return MessageForm(await message.converted_size(rules), conversion=rules, change=MessageChange.SEVEN_BIT)
         except Unconvertible as error:
             raise MessageUnsupported(failed(CONVERSION_PROHIBITED, f"{_NO_EIGHT_BIT}, and {error}", host)) from None
 
     async def _with_short_lines(
         self, message: OutgoingMessage, facts: OutgoingFacts, extensions: Extensions, plain: MessageForm, host: Host
     ) -> MessageForm:
-        wish = Wish(line=message.line, gentle=facts.signatures.present)
+        rules = ConversionRules(line=message.line, gentle=facts.signatures.present)
         try:
             if facts.signatures.simple_header:
                 raise Unconvertible("a signed message cannot be folded without breaking its signature")
-            size = await message.converted_size(wish)
-            return MessageForm(size, plain.body, plain.smtputf8, wish=wish, change=MessageChange.SHORT_LINES)
+            size = await message.converted_size(rules)
+            return MessageForm(size, plain.body, plain.smtputf8, conversion=rules, change=MessageChange.SHORT_LINES)
         except Unconvertible as error:
             if "CHUNKING" in extensions:
                 return _chunked(facts, extensions, plain)

@@ -1,4 +1,4 @@
-"""Loops end when they are told to, also one that did not hear it the first time."""
+"""Loops end when they are cancelled, also one that lost the first cancellation."""
 
 import asyncio
 
