@@ -36,7 +36,7 @@ def faults(call: str, kind: str) -> float:
     return value("paquebot_engine_errors_total", engine="s3", call=call, **{"class": kind}) or 0.0
 
 
-async def test_a_missing_object_is_named_and_is_no_error_of_s3(blobs: BlobStore) -> None:
+async def test_a_missing_object_is_not_an_error_of_s3(blobs: BlobStore) -> None:
     pack = new_ulid()
     before = errors("get"), errors("stat")
     with pytest.raises(BlobMissing) as missing:
@@ -73,7 +73,7 @@ async def test_large_index_is_read_whole(blobs: BlobStore) -> None:
         await blobs.read_index(PackInfo(writer.pack, len(data) - 1))
 
 
-async def test_a_silent_s3_does_not_hold_a_thread_for_long(way: SlowProxy, s3_settings: S3Settings) -> None:
+async def test_a_silent_s3_does_not_occupy_a_thread_for_long(way: SlowProxy, s3_settings: S3Settings) -> None:
     store = BlobStore(replace(s3_settings, endpoint=way.endpoint, timeout=Seconds(0.6), threads=1))
     way.hold()
     before = faults("put", "timeout")
@@ -87,7 +87,7 @@ async def test_a_silent_s3_does_not_hold_a_thread_for_long(way: SlowProxy, s3_se
     await store.close()
 
 
-async def test_a_cut_connection_is_tried_again(
+async def test_a_lost_connection_is_retried(
     way: SlowProxy, s3_engine: S3Engine, s3_settings: S3Settings, blobs: BlobStore
 ) -> None:
     store = BlobStore(replace(s3_settings, endpoint=way.endpoint, threads=1))

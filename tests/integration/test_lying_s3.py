@@ -56,7 +56,7 @@ def frames(*, checked: bool) -> list[Frame]:
 
 @pytest.mark.parametrize("checked", [True, False], ids=["frames with a checksum", "frames of older programs"])
 @pytest.mark.parametrize("lie", LIES_OF_READING)
-async def test_what_was_not_written_is_given_to_nobody(
+async def test_a_damaged_message_is_never_returned(
     lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, lie: Lie, *, checked: bool
 ) -> None:
     refs = await written(blobs, frames(checked=checked))
@@ -72,7 +72,7 @@ async def test_what_was_not_written_is_given_to_nobody(
 
 @pytest.mark.parametrize("checked", [True, False], ids=["frames with a checksum", "frames of older programs"])
 @pytest.mark.parametrize("lie", LIES_OF_READING)
-async def test_one_wrong_answer_is_asked_again(
+async def test_one_wrong_answer_is_retried(
     lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, lie: Lie, *, checked: bool
 ) -> None:
     refs = await written(blobs, frames(checked=checked))
@@ -82,7 +82,7 @@ async def test_one_wrong_answer_is_asked_again(
 
 
 @pytest.mark.parametrize("checked", [True, False], ids=["frames with a checksum", "frames of older programs"])
-async def test_no_flipped_bit_is_missed(
+async def test_every_flipped_bit_is_detected(
     lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, *, checked: bool
 ) -> None:
     """An older frame alone does not show most of them."""
@@ -96,7 +96,7 @@ async def test_no_flipped_bit_is_missed(
     assert seen >= 95
 
 
-async def test_a_damaged_message_does_not_take_its_neighbours_with_it(store: BlobStore, blobs: BlobStore) -> None:
+async def test_a_damaged_message_does_not_affect_its_neighbours(store: BlobStore, blobs: BlobStore) -> None:
     damaged = compress(MESSAGES[1])
     flipped = bytearray(damaged.content)
     flipped[len(flipped) // 2] ^= 1
@@ -112,7 +112,7 @@ async def test_a_damaged_message_does_not_take_its_neighbours_with_it(store: Blo
     assert value("paquebot_s3_unreadable_total", what="message") == before + 2
 
 
-async def test_a_job_names_the_message_that_it_means(blobs: BlobStore) -> None:
+async def test_the_sha256_of_a_job_is_compared(blobs: BlobStore) -> None:
     """Another message of the same length in its place, with a checksum of its own, is not it."""
     writer = PackWriter(new_ulid())
     ref = writer.add(Envelope(), compress(MESSAGES[1]))
@@ -126,9 +126,7 @@ async def test_a_job_names_the_message_that_it_means(blobs: BlobStore) -> None:
         await blobs.read(ref)
 
 
-async def test_what_is_read_is_bounded_by_what_was_asked_for(
-    lying_s3: LyingS3, store: BlobStore, blobs: BlobStore
-) -> None:
+async def test_no_more_is_read_than_requested(lying_s3: LyingS3, store: BlobStore, blobs: BlobStore) -> None:
     pack = new_ulid()
     await blobs.put(pack, b"x" * 100_000)
     lying_s3.set_lie(Lie.WHOLE)
@@ -151,7 +149,7 @@ async def test_a_declared_size_is_compared_before_anything_is_decompressed() -> 
         decode_entry(BlobRef(length=ref.length, size=1000, compression=ref.compression), frame.content)
 
 
-async def test_a_pack_is_never_written_over(blobs: BlobStore) -> None:
+async def test_a_pack_is_never_overwritten(blobs: BlobStore) -> None:
     pack = new_ulid()
     await blobs.put(pack, b"first")
     with pytest.raises(BlobsUnavailable, match="exists already"):
@@ -159,7 +157,7 @@ async def test_a_pack_is_never_written_over(blobs: BlobStore) -> None:
     assert await blobs.read_range(pack, 0, 5) == b"first"
 
 
-async def test_a_pack_whose_acknowledgement_was_lost_is_its_own(lying_s3: LyingS3, store: BlobStore) -> None:
+async def test_a_pack_whose_acknowledgement_was_lost_is_recognised(lying_s3: LyingS3, store: BlobStore) -> None:
     """S3 took the first try, and says at the second that the object is there."""
     pack = new_ulid()
     lying_s3.set_lie(Lie.LOST_ANSWER, times=1)
@@ -168,7 +166,7 @@ async def test_a_pack_whose_acknowledgement_was_lost_is_its_own(lying_s3: LyingS
     assert await store.read_range(pack, 0, 4) == b"mine"
 
 
-async def test_a_pack_that_an_earlier_try_wrote_is_not_told_to_be_absent(lying_s3: LyingS3, store: BlobStore) -> None:
+async def test_a_pack_that_an_earlier_try_wrote_is_not_reported_as_absent(lying_s3: LyingS3, store: BlobStore) -> None:
     """The last try is refused with certainty: the first one was not."""
     pack = new_ulid()
     lying_s3.set_lie(Lie.LOST_ANSWER, times=1, then=Lie.FORBIDDEN)
@@ -179,7 +177,7 @@ async def test_a_pack_that_an_earlier_try_wrote_is_not_told_to_be_absent(lying_s
     assert not refused.value.nothing_done
 
 
-async def test_a_store_without_conditions_is_written_without(lying_s3: LyingS3, store: BlobStore) -> None:
+async def test_a_store_without_conditional_writes_gets_plain_ones(lying_s3: LyingS3, store: BlobStore) -> None:
     lying_s3.set_lie(Lie.UNCONDITIONAL)
     for _ in range(2):
         pack = new_ulid()
@@ -189,7 +187,7 @@ async def test_a_store_without_conditions_is_written_without(lying_s3: LyingS3, 
 
 
 @pytest.mark.parametrize("lie", [Lie.FORBIDDEN, Lie.FULL])
-async def test_readiness_to_write_is_told_by_writing(lying_s3: LyingS3, store: BlobStore, lie: Lie) -> None:
+async def test_readiness_to_write_is_probed_by_a_write(lying_s3: LyingS3, store: BlobStore, lie: Lie) -> None:
     await store.probe_writes()
     probes = len(lying_s3.writes)
     await store.probe_writes()
@@ -237,7 +235,7 @@ async def test_nothing_damaged_is_copied_into_another_pack(
 
 
 @pytest.mark.parametrize("times", [1, 2**62])
-async def test_an_index_is_believed_only_with_its_checksum(
+async def test_an_index_must_match_its_checksum(
     lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, times: int
 ) -> None:
     (ref, *_) = await written(blobs, frames(checked=True))

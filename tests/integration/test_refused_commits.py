@@ -37,7 +37,7 @@ async def until_marked(blobs: BlobStore) -> str:
     return pack
 
 
-async def test_a_pack_that_s3_takes_after_its_message_was_refused_makes_no_job(
+async def test_a_pack_written_after_its_message_was_refused_makes_no_job(
     lying_s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore, queue: Queue
 ) -> None:
     store = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint))
@@ -54,7 +54,7 @@ async def test_a_pack_that_s3_takes_after_its_message_was_refused_makes_no_job(
     assert [info async for info in blobs.list_packs()] == []  # no job can name it
 
 
-async def test_who_waits_still_is_served_by_the_commit_of_one_who_was_refused(
+async def test_a_commit_with_a_refused_message_serves_the_others(
     lying_s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore, queue: Queue
 ) -> None:
     """Both are in one pack: one job, and the mark names the other."""
@@ -99,7 +99,7 @@ async def test_a_pack_whose_jobs_may_be_stored_is_marked_and_stays(
         await silent.close()
 
 
-async def test_what_is_refused_while_its_pack_is_marked_is_marked_too(
+async def test_a_message_refused_while_its_pack_is_marked_is_marked_too(
     s3_settings: S3Settings, blobs: BlobStore
 ) -> None:
     """One sender of a pack went away, and JetStream is silent for the others while S3 writes the mark."""

@@ -31,7 +31,7 @@ def sent(port: int) -> int:
 
 
 @pytest.mark.parametrize("lie", [Lie.FORBIDDEN, Lie.FULL, Lie.NO_ANSWER])
-async def test_mail_is_refused_and_readiness_says_why(smtp_stack: SmtpStack, lying_s3: LyingS3, lie: Lie) -> None:
+async def test_mail_is_refused_and_readiness_reports_why(smtp_stack: SmtpStack, lying_s3: LyingS3, lie: Lie) -> None:
     last = await smtp_stack.last_sequence()
     environ = {**smtp_stack.environ, "PAQUEBOT_S3_ENDPOINT": lying_s3.endpoint, "PAQUEBOT_COMMIT_TIMEOUT": "1s"}
     health = Health(started=True)
