@@ -123,7 +123,7 @@ async def relay(place: Field) -> None:
     subject = f"relayed {next(_numbers)}"
     line = f"Subject: {subject}\r\n".encode()
     await submit(place, "someone@good.test", subject)
-    await place.good.until(lambda: any(line in taken.data for taken in place.good.messages), DEADLINE_SECONDS)
+    await place.good.until(lambda: any(line in taken.content for taken in place.good.messages), DEADLINE_SECONDS)
     place.good.messages.clear()
     await asyncio.sleep(_RELAY_PAUSE)
 

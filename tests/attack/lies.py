@@ -39,7 +39,7 @@ async def flipped_bits(place: Field) -> list[Finding]:
             later = await asyncio.to_thread(_fetched, platform)
             with suppress(TimeoutError):
                 await place.good.until(lambda: len(place.good.messages) == _RELAYED, DEADLINE_SECONDS)
-            relayed = [message.data for message in place.good.messages]
+            relayed = [message.content for message in place.good.messages]
     answers = (("IMAP", fetched), ("POP3", retrieved), ("relay", relayed), ("IMAP after the lies", later))
     return [_judged(name, content) for name, content in answers]
 

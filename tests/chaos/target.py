@@ -72,8 +72,8 @@ class Target:
 
     def take(self, taken: Taken) -> None:
         """The host says 250 to a message."""
-        self.ledger.compare(RELAY, f"the remote host, from {taken.mail}", taken.data)
-        number = number_of(taken.data)
+        self.ledger.compare(RELAY, f"the remote host, from {taken.mail}", taken.content)
+        number = number_of(taken.content)
         if number not in self.ledger.attempts:
             return
         for command in taken.rcpt:

@@ -84,8 +84,11 @@ def engines_code() -> str:
     digest = hashlib.sha256()
     for path in sorted((command / "engines").glob("*.py")):
         digest.update(f"{path.name}\0".encode() + path.read_bytes())
-    (pins,) = re.findall(r"(?ms)^engines = \[.*?^\]", (ROOT / "pyproject.toml").read_text("utf-8"))
-    digest.update(pins.encode())
+    (stated,) = re.findall(r"(?ms)^engines = \[.*?^\]", (ROOT / "pyproject.toml").read_text("utf-8"))
+    locked = (ROOT / "deploy" / "requirements-engines.lock").read_text("utf-8")
+    for name in re.findall(r'"([a-z0-9-]+)', stated):
+        (version,) = re.findall(rf"(?m)^{name}==(\S+)", locked)
+        digest.update(f"{name}=={version}\0".encode())
     return digest.hexdigest()[:16] + "\n"
 
 

@@ -32,7 +32,7 @@ Values = dict[str, Any]
 def test_a_setting_that_the_service_does_not_know_is_refused(path: str, name: str, message: str) -> None:
     with pytest.raises(Refused) as refused:
         render({f"{path}.settings": {name: "1"}})
-    assert f"knows no {name}" in str(refused.value)
+    assert f"has no setting {name}" in str(refused.value)
     assert message in str(refused.value)
 
 
@@ -147,7 +147,7 @@ def test_a_volume_that_is_there_is_not_changed_in_the_middle_of_an_upgrade(tmp_p
             render(values, more=("--dry-run=server", "--is-upgrade", "--kubeconfig", str(kubeconfig)))
 
     upgrade({"bundled.nats.storage": "2048Mi"})
-    with pytest.raises(Refused, match=r"bundled\.s3\.storage is 20Gi, but the volume was made with 10Gi"):
+    with pytest.raises(Refused, match=r"bundled\.s3\.storage is 20Gi, but the volume was created with 10Gi"):
         upgrade({"bundled.s3.storage": "20Gi"})
     with pytest.raises(Refused, match=r"bundled\.s3\.storageClass is fast"):
         upgrade({"bundled.s3.storageClass": "fast"})

@@ -73,11 +73,11 @@ def test_several_addresses_are_given_to_each_listener() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"imap.service.ipFamilyPolicy": "RequireDualStack"}, "imap.service asks for IPv6"),
-        ({"pop3.service.ipFamilies": ["IPv6", "IPv4"]}, "pop3.service asks for IPv6"),
+        ({"imap.service.ipFamilyPolicy": "RequireDualStack"}, "imap.service requests IPv6"),
+        ({"pop3.service.ipFamilies": ["IPv6", "IPv4"]}, "pop3.service requests IPv6"),
         (
             {"smtpIngress.submission.separate": True, "smtpIngress.submission.service.ipFamilies": ["IPv6"]},
-            "smtpIngress.submission.service asks for IPv6",
+            "smtpIngress.submission.service requests IPv6",
         ),
     ],
 )

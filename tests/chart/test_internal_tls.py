@@ -190,7 +190,7 @@ def test_certificates_come_from_where_the_values_say() -> None:
     assert not [name for name in given.of_kind("Secret") if "-grpc-" in name]
     for component in SERVICES.values():
         assert _secrets(given.pods()["Deployment", f"mail-{component}"])["grpc-tls"] == f"own-{component}"
-    with pytest.raises(Refused, match="name the Secrets of relay, too"):
+    with pytest.raises(Refused, match="set the Secrets of relay, too"):
         render({"internalTls.existingSecrets": {name: secret for name, secret in names.items() if name != "relay"}})
 
 

@@ -32,7 +32,7 @@ def test_a_release_whose_name_cannot_begin_a_service_s_is_refused_in_one_sentenc
     with pytest.raises(Refused) as refused:
         _render(release)
     (sentence,) = [line for line in str(refused.value).splitlines() if line.startswith("Error:")]
-    assert f'the release\'s name "{release}" cannot begin the names of Services' in sentence
+    assert f'the release\'s name "{release}" cannot begin the name of a Service' in sentence
     assert "fullnameOverride" in sentence
     assert _names(_render(release, "--set", "fullnameOverride=mail")) >= {"mail-imap", "mail-smtp-ingress"}
 

@@ -52,5 +52,5 @@ def test_helm_itself_still_makes_them_beside_secrets_that_it_can_see(tmp_path: P
 
 
 def test_a_secret_of_the_bundled_engines_alone_is_refused_as_before() -> None:
-    with pytest.raises(Refused, match=r"name secrets\.existing\.engines too"):
+    with pytest.raises(Refused, match=r"set secrets\.existing\.engines too"):
         render({"secrets.existing.imap": "mine"})

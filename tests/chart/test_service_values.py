@@ -56,7 +56,7 @@ def test_the_drain_is_set_where_the_grace_period_follows() -> None:
 
 
 def test_only_one_may_scale_a_deployment() -> None:
-    with pytest.raises(Refused, match="delivery: turn on autoscaling or keda, not both"):
+    with pytest.raises(Refused, match="delivery: enable autoscaling or keda, not both"):
         render({"delivery.autoscaling.enabled": True, "delivery.keda.enabled": True}, api_versions=KEDA)
 
 

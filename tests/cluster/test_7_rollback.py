@@ -127,6 +127,6 @@ def test_a_name_that_cannot_be_makes_nothing(installed: Release) -> None:
         items = installed.get("pods,secrets,services,deployments")["items"]
         return {f"{item['kind']}/{item['metadata']['name']}" for item in items if "1mail" in item["metadata"]["name"]}
 
-    with pytest.raises(CommandError, match="cannot begin the names of Services"):
+    with pytest.raises(CommandError, match="cannot begin the name of a Service"):
         Release(installed.place, installed.namespace, name="1mail").install()
     assert there() == set()

@@ -107,17 +107,17 @@ def _log_in(port: int) -> int:
         return client.login("alice@paquebot.test", PASSWORD)[0]
 
 
-async def test_600_broken_handshakes_take_no_seat_for_long(smtp_stack: SmtpStack) -> None:
+async def test_600_broken_handshakes_take_no_slot_for_long(smtp_stack: SmtpStack) -> None:
     async with smtp_stack.serving(PAQUEBOT_SMTP_CONNECTIONS="20") as running:
         (port,) = running.ports(Role.SUBMISSIONS)
         await asyncio.to_thread(_break_handshakes, port, 600)
         assert await asyncio.to_thread(_log_in, port) == 235
         async with asyncio.timeout(30):
-            while running._slots.used:
+            while running.slots.used:
                 await asyncio.sleep(0)
 
 
-async def test_connections_that_are_reset_at_once_keep_no_seat(
+async def test_connections_that_are_reset_at_once_keep_no_slot(
     smtp_stack: SmtpStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The system may have forgotten the client of such a connection (uvloop: no peer name)."""
@@ -131,7 +131,7 @@ async def test_connections_that_are_reset_at_once_keep_no_seat(
                 async with asyncio.timeout(20):
                     assert await reader.read() == b""
                 writer.close()
-        assert running.sessions == 0
+        assert not running.sessions
         assert await asyncio.to_thread(_offer, port, ["bob@paquebot.test"]) == [250]
 
 

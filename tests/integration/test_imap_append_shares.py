@@ -26,7 +26,7 @@ async def test_account_has_at_most_its_share(imap_stack: ImapStack) -> None:
     ):
         await first.say(b"a APPEND INBOX {300+}\r\n" + b"x" * 250)
         async with asyncio.timeout(30):
-            while server.process.budget.used_by(account(greedy.account_id)) != 250:
+            while server.context.budget.used_by(account(greedy.account_id)) != 250:
                 await asyncio.sleep(0)
         await second.say(b"b APPEND INBOX {100+}\r\n" + b"x" * 100 + b"\r\n")
         assert (await second.line()).startswith(b"b NO [UNAVAILABLE] ")
@@ -34,7 +34,7 @@ async def test_account_has_at_most_its_share(imap_stack: ImapStack) -> None:
         assert (await third.line()).startswith(b"c OK ")
         await first.say(b"x" * 50 + b"\r\n")
         assert (await first.line()).startswith(b"a OK ")
-        assert server.process.budget.used == 0
+        assert server.context.budget.used == 0
 
 
 async def test_the_largest_account_gives_to_the_smaller(imap_stack: ImapStack) -> None:
@@ -47,7 +47,7 @@ async def test_the_largest_account_gives_to_the_smaller(imap_stack: ImapStack) -
     ):
         await first.say(b"a APPEND INBOX {300+}\r\n" + b"x" * 250)
         async with asyncio.timeout(30):
-            while server.process.budget.used != 250:
+            while server.context.budget.used != 250:
                 await asyncio.sleep(0)
         await second.say(b"b APPEND INBOX {100+}\r\n" + b"x" * 100 + b"\r\n")
         assert (await second.line()).startswith(b"b OK ")

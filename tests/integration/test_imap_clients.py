@@ -170,7 +170,7 @@ async def test_imapclient_search_in_any_script(served: Served) -> None:
     def work() -> None:
         with served.imapclient() as client:
             client.select_folder("INBOX")
-            # "ß" folds to "ss", and so does what is looked for.
+            # "ß" folds to "ss", in the message and in the search.
             assert client.search(["SUBJECT", "GRÜSSE AUS"], "UTF-8") == [1]
             assert client.search(["SUBJECT", "grüße aus genève"], "UTF-8") == [1]
             assert client.search(["FROM", "ännchen"], "UTF-8") == [1, 2]

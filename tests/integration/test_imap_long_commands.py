@@ -63,7 +63,7 @@ async def test_sets_of_very_many_single_uids(imap_stack: ImapStack) -> None:
 async def test_a_long_line_is_charged_while_it_is_read_and_answered(imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
-        budget = server.process.budget
+        budget = server.context.budget
         await client.ok("SELECT INBOX")
         before = b"a UID SEARCH UID 1"
         await client.say(before)
@@ -95,7 +95,7 @@ async def test_an_account_without_room_is_asked_to_try_again_later(imap_stack: I
         await first.say(b"a NOOP" + b" " * 300_000)
         assert (await first.line()).startswith(b"* BYE [UNAVAILABLE] Too many long commands")
         await second.ok("NOOP" + " " * 100_000)
-        assert server.process.budget.used == 0
+        assert server.context.budget.used == 0
 
 
 async def test_a_command_for_many_sections_gives_way_after_each(

@@ -91,7 +91,7 @@ async def test_a_damaged_or_missing_message_is_the_only_one_left_out(imap_stack:
             b"* NO [CORRUPTION] Message 10 (UID 10) is lost, please report it\r\n",
             b"* NO [UNAVAILABLE] Message 12 (UID 12) is damaged, please report it\r\n",
         ]
-        # What the row knows is told of them too, a search goes on without them, and alone they are a failure.
+        # Items of the row are returned for them too, a search skips them, and a FETCH of them alone fails.
         assert len(await client.ok("FETCH 6:12 (ENVELOPE RFC822.SIZE)")) == 7
         found = await client.ok("SEARCH BODY body")
         assert found[:-1] == warnings

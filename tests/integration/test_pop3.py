@@ -6,6 +6,7 @@ import asyncio
 import poplib
 
 import pytest
+from tests.support.bad_rows import spoil
 from tests.support.counted import value
 from tests.support.pop3_world import PASSWORD, PREFIX, Pop3Stack, poplib_client, until
 
@@ -105,6 +106,26 @@ async def test_a_lost_pack_is_reported_and_the_session_goes_on(pop3_stack: Pop3S
         await asyncio.to_thread(client.quit)
 
 
+async def test_a_message_that_compaction_moved_is_found_again(pop3_stack: Pop3Stack) -> None:
+    """The first RETR asks for the place of the second message too, which is too large to be read ahead."""
+    reader = await pop3_stack.reader()
+    large = mail(2, size=1_500_000)
+    for content in (mail(1), large):
+        await pop3_stack.deliver(reader, content)
+    uses = [use async for use in pop3_stack.mailstore.pack_uses.of_accounts(reader.account_id, reader.account_id)]
+    async with pop3_stack.serving() as server:
+        client = await asyncio.to_thread(poplib_client, server, reader)
+        await asyncio.to_thread(client.retr, 1)
+        blob = (await pop3_stack.spool.store(large, account_id=reader.account_id)).blob
+        change = f"pack = '{blob.pack}', blob_offset = {blob.offset}, blob_length = {blob.length}"
+        await spoil(pop3_stack.postgres, reader.account_id, 2, change)
+        await pop3_stack.blobs.delete([use.blob.pack for use in uses if use.uid == 2])
+        try:
+            assert b"\r\n".join((await asyncio.to_thread(client.retr, 2))[1]) + b"\r\n" == PREFIX + large
+        finally:
+            await asyncio.to_thread(client.close)
+
+
 ODD = (
     b"Subject: l\n\none\ntwo\n",
     b"Subject: e\r\n\r\nno end",
@@ -121,13 +142,13 @@ ODD = (
 
 def counted(client: poplib.POP3_SSL) -> tuple[list[int], list[int], tuple[int, int]]:
     """The sizes of LIST, those of RETR without dot-stuffing and the last line, and the reply to STAT."""
-    told = [int(line.split()[1]) for line in client.list()[1]]
+    listed = [int(line.split()[1]) for line in client.list()[1]]
     sent = []
-    for number in range(1, len(told) + 1):
+    for number in range(1, len(listed) + 1):
         status, lines, _ = client.retr(number)
-        assert int(status.split()[1]) == told[number - 1]
+        assert int(status.split()[1]) == listed[number - 1]
         sent.append(sum(len(line) + 2 for line in lines))
-    return told, sent, client.stat()
+    return listed, sent, client.stat()
 
 
 async def test_listed_sizes_are_those_sent(pop3_stack: Pop3Stack) -> None:
@@ -137,13 +158,13 @@ async def test_listed_sizes_are_those_sent(pop3_stack: Pop3Stack) -> None:
     await pop3_stack.deliver(reader, *ODD, prefix=b"")
     async with pop3_stack.serving() as server:
         client = await asyncio.to_thread(poplib_client, server, reader)
-        told, sent, stat = await asyncio.to_thread(counted, client)
+        listed, sent, stat = await asyncio.to_thread(counted, client)
         await asyncio.to_thread(client.quit)
-        assert told == sent
-        assert stat == (len(told), sum(told))
+        assert listed == sent
+        assert stat == (len(listed), sum(listed))
         before = value("paquebot_s3_requests_total", call="get")
         client = await asyncio.to_thread(poplib_client, server, reader)
-        assert [int(line.split()[1]) for line in (await asyncio.to_thread(client.list))[1]] == told
+        assert [int(line.split()[1]) for line in (await asyncio.to_thread(client.list))[1]] == listed
         assert value("paquebot_s3_requests_total", call="get") == before
         await asyncio.to_thread(client.quit)
 
@@ -158,9 +179,9 @@ async def test_uncounted_messages_are_read_a_part_at_a_login(pop3_stack: Pop3Sta
     await pop3_stack.blobs.delete([lost.blob.pack])
 
     def sizes(client: poplib.POP3_SSL) -> list[int]:
-        told = [int(line.split()[1]) for line in client.list()[1]]
+        listed = [int(line.split()[1]) for line in client.list()[1]]
         client.quit()
-        return told
+        return listed
 
     async with pop3_stack.serving(PAQUEBOT_POP3_MEASURED="20") as server:
         client = await asyncio.to_thread(poplib_client, server, reader)

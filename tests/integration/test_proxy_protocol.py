@@ -230,7 +230,7 @@ async def test_drain_does_not_wait_for_headers(smtp_stack: SmtpStack) -> None:
             connections = [await asyncio.open_connection("127.0.0.1", running.ports(role)[0]) for role in Role]
             for _, writer in connections:
                 writer.write(b"PROXY TCP4 ")
-            while running._proxies.waiting < len(connections):
+            while running.proxies.waiting < len(connections):
                 await asyncio.sleep(0)
             await running.drain(3)
             for reader, writer in connections:
@@ -326,7 +326,7 @@ async def test_drain_of_imap_does_not_wait_for_headers(imap_stack: ImapStack) ->
         async with imap_stack.serving(draining, **TRUSTED) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port("imap"))
             writer.write(b"PROXY TCP4 ")
-            while not server._listeners.proxies.waiting:
+            while not server.proxies.waiting:
                 await asyncio.sleep(0)
             other = await asyncio.to_thread(ProxiedImap, server.port("imap"), HEADERS[0])
             draining.set()

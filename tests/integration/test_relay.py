@@ -198,7 +198,7 @@ async def test_a_message_goes_to_its_domains(post: Post) -> None:
         by_size = sorted(host.messages, key=lambda message: len(message.rcpt))
         assert by_size[0].rcpt == ("RCPT TO:<c@example.com>",)
         assert by_size[1].rcpt == ("RCPT TO:<a@example.net>", "RCPT TO:<b@example.net>")
-        assert all(message.data == RAW for message in host.messages)
+        assert all(message.content == RAW for message in host.messages)
         assert all(message.mail.startswith("MAIL FROM:<alice@example.org>") for message in host.messages)
         assert await post.outcomes() == dict.fromkeys("abc", RecipientOutcome.RELAYED)
         assert await context.health.unready() == []
@@ -395,7 +395,7 @@ async def test_a_notification_to_a_sender_elsewhere_is_relayed(post: Post) -> No
             await post.settled()
             assert host.messages[0].mail.startswith("MAIL FROM:<>")
             assert host.messages[0].rcpt == ("RCPT TO:<s@example.com>",)
-            assert b"multipart/report" in host.messages[0].data
+            assert b"multipart/report" in host.messages[0].content
 
 
 async def test_a_domain_without_mail_bounces_at_once(post: Post, blobs: BlobStore) -> None:
@@ -433,8 +433,8 @@ async def test_a_host_gets_what_it_takes(post: Post, blobs: BlobStore) -> None:
         await post.accept("b@example.net", raw=signed)
         await post.until_outcomes({"a": RecipientOutcome.RELAYED, "b": RecipientOutcome.BOUNCED})
         [taken] = host.messages
-        assert BytesParser(policy=parsing_policy).parsebytes(taken.data).get_payload(decode=True) == text.encode()
-        assert taken.data.isascii()
+        assert BytesParser(policy=parsing_policy).parsebytes(taken.content).get_payload(decode=True) == text.encode()
+        assert taken.content.isascii()
         [report] = await post.reports(blobs, 1)
         assert fields(report)[1]["Status"] == "5.6.2"
         assert max(map(len, report.as_bytes().split(b"\n"))) <= 998
@@ -475,7 +475,7 @@ async def test_damaged_content_from_s3_is_not_sent(post: Post, lying_s3: LyingS3
         lying_s3.tell(Lie.NONE)
         await host.until(lambda: len(host.messages) == 1)
         await post.settled()
-        assert host.messages[0].data == RAW
+        assert host.messages[0].content == RAW
     assert await post.outcomes() == {"a": RecipientOutcome.RELAYED}
 
 

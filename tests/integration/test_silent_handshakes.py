@@ -42,23 +42,23 @@ async def _until_ended(readers: list[asyncio.StreamReader], count: int) -> None:
             await asyncio.sleep(0)
 
 
-async def test_imap_gives_the_seat_of_a_handshake(imap_stack: ImapStack) -> None:
+async def test_imap_gives_the_slot_of_a_handshake(imap_stack: ImapStack) -> None:
     settings = {"PAQUEBOT_IMAP_SESSIONS": "3", "PAQUEBOT_IMAP_SESSIONS_RESERVED": "0"}
     async with imap_stack.serving(**settings) as server:
         port = server.port("imaps")
         async with silent(port, 3) as readers:
-            while server._listeners.slots.used < 3:
+            while server.slots.used < 3:
                 await asyncio.sleep(0)
             assert (await _first_line(port)).startswith(b"* OK ")
             await _until_ended(readers, 1)
 
 
-async def test_smtp_gives_the_seat_of_a_handshake(smtp_stack: SmtpStack) -> None:
+async def test_smtp_gives_the_slot_of_a_handshake(smtp_stack: SmtpStack) -> None:
     settings = {"PAQUEBOT_SMTP_CONNECTIONS": "3", "PAQUEBOT_SMTP_CONNECTIONS_RESERVED": "0"}
     async with smtp_stack.serving(**settings) as server:
         (port,) = server.ports(Role.SUBMISSIONS)
         async with silent(port, 3) as readers:
-            while server._slots.used < 3:
+            while server.slots.used < 3:
                 await asyncio.sleep(0)
             assert (await _first_line(port)).startswith(b"220 ")
             await _until_ended(readers, 1)

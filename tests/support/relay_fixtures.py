@@ -18,7 +18,7 @@ from paquebot.message import MAX_LINE
 from paquebot.relay.byte_shares import ByteShares
 from paquebot.relay.message import OutgoingEnvelope, OutgoingMessage
 from paquebot.relay.outcome import Host
-from paquebot.relay.settings import Deadlines, TlsPolicy
+from paquebot.relay.settings import SmtpTimeouts, TlsPolicy
 from paquebot.relay.smtp_client.handshake import Handshake
 from paquebot.relay.smtp_client.session import ClientSession
 from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory
@@ -28,8 +28,8 @@ from paquebot.wire.sasl import Credentials
 from paquebot.wire.smtp.parameters import Ret
 
 SHORT = Seconds(0.3)
-DEADLINES = Deadlines(*(Seconds(5.0),) * 7, starttls=Seconds(5.0))
-HASTY = Deadlines(*(SHORT,) * 7, starttls=SHORT)
+TIMEOUTS = SmtpTimeouts(*(Seconds(5.0),) * 7, starttls=Seconds(5.0))
+SHORT_TIMEOUTS = SmtpTimeouts(*(SHORT,) * 7, starttls=SHORT)
 
 
 @dataclass(frozen=True)
@@ -93,19 +93,19 @@ def host_of(remote: RemoteHost, name: str = "mx.example.net") -> Host:
     return Host(name, remote.address, remote.port)
 
 
-def handshake(*, deadlines: Deadlines = DEADLINES, ca: str = "", memory: TlsMemory | None = None) -> Handshake:
-    return Handshake("relay.example.org", deadlines, TlsContexts(ca), memory or TlsMemory())
+def handshake(*, timeouts: SmtpTimeouts = TIMEOUTS, ca: str = "", memory: TlsMemory | None = None) -> Handshake:
+    return Handshake("relay.example.org", timeouts, TlsContexts(ca), memory or TlsMemory())
 
 
 async def session_with(
     remote: RemoteHost,
     *,
     policy: TlsPolicy = TlsPolicy.OPPORTUNISTIC,
-    deadlines: Deadlines = DEADLINES,
+    timeouts: SmtpTimeouts = TIMEOUTS,
     credentials: Credentials | None = None,
     ca: str = "",
 ) -> ClientSession:
-    return await handshake(deadlines=deadlines, ca=ca).open(host_of(remote), policy, credentials)
+    return await handshake(timeouts=timeouts, ca=ca).open(host_of(remote), policy, credentials)
 
 
 def outgoing(

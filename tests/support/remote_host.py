@@ -56,7 +56,7 @@ class Taken:
 
     mail: str
     rcpt: tuple[str, ...]
-    data: bytes
+    content: bytes
     tls: str
     login: str
     connection: int
@@ -158,7 +158,7 @@ class _Conversation:
         self._buffer = b""
         self._mail = ""
         self._rcpt: list[str] = []
-        self._data = b""
+        self._content = b""
 
     async def run(self) -> None:
         await self._say("CONNECT", "", "220 mx.example.net ESMTP")
@@ -205,7 +205,7 @@ class _Conversation:
     async def _message(self) -> None:
         self._buffer = b"\r\n" + self._buffer  # so that a final dot on the first line is one too
         data = await self._until(b"\r\n.\r\n") + b"\r\n"
-        self._data = data.replace(b"\r\n..", b"\r\n.")[2:]
+        self._content = data.replace(b"\r\n..", b"\r\n.")[2:]
         if await self._say("MESSAGE", "", "250 2.0.0 Taken"):
             self._keep()
         self._mail, self._rcpt = "", []
@@ -218,7 +218,7 @@ class _Conversation:
             if not (more := await self._reader.read(65536)):
                 raise EOFError
             self._buffer += more
-        self._data, self._buffer = self._buffer[:size], self._buffer[size:]
+        self._content, self._buffer = self._buffer[:size], self._buffer[size:]
         if await self._say("MESSAGE", line, "250 2.0.0 Taken" if self._rcpt else "503 5.5.1 RCPT first"):
             self._keep()
         self._mail, self._rcpt = "", []
@@ -227,7 +227,7 @@ class _Conversation:
     def _keep(self) -> None:
         transcript = self._transcript
         self._host.messages.append(
-            Taken(self._mail, tuple(self._rcpt), self._data, transcript.tls, transcript.login, transcript.number)
+            Taken(self._mail, tuple(self._rcpt), self._content, transcript.tls, transcript.login, transcript.number)
         )
 
     async def _say(self, phase: str, line: str, good: str) -> bool:

@@ -11,7 +11,7 @@ class Shares:
         self.now = 50.0
         self.all = SuccessShares(SuccessLimits(**limits), lambda: self.now)
 
-    def told(self, *reverse_paths: str) -> int:
+    def allowed(self, *reverse_paths: str) -> int:
         return sum(self.all.allow(path) for path in reverse_paths)
 
 
@@ -22,31 +22,31 @@ def suppressed(limit: str) -> float:
 def test_one_reverse_path_gets_so_many_an_hour() -> None:
     shares = Shares(per_address=4)
     before = suppressed("address")
-    assert shares.told(*["victim@example.net"] * 440) == 4
+    assert shares.allowed(*["victim@example.net"] * 440) == 4
     assert suppressed("address") == before + 436
-    assert shares.told("VICTIM@EXAMPLE.NET") == 0, "however it is written"
-    assert shares.told("other@example.net") == 1
+    assert shares.allowed("VICTIM@EXAMPLE.NET") == 0, "however it is written"
+    assert shares.allowed("other@example.net") == 1
     shares.now += 900.0
-    assert shares.told(*["victim@example.net"] * 440) == 1, "a quarter of an hour brings a quarter back"
+    assert shares.allowed(*["victim@example.net"] * 440) == 1, "a quarter of an hour brings a quarter back"
     shares.now += 999_999.0
-    assert shares.told(*["victim@example.net"] * 440) == 4
+    assert shares.allowed(*["victim@example.net"] * 440) == 4
 
 
 def test_one_domain_gets_so_many_an_hour() -> None:
     shares = Shares(per_address=10, per_domain=5)
-    assert shares.told(*(f"u{n}@example.net" for n in range(100))) == 5
-    assert shares.told("u@example.org") == 1
+    assert shares.allowed(*(f"u{n}@example.net" for n in range(100))) == 5
+    assert shares.allowed("u@example.org") == 1
 
 
 def test_all_together_get_so_many_an_hour() -> None:
     shares = Shares(total=7)
-    assert shares.told(*(f"u@{n}.example" for n in range(100_000))) == 7
-    assert Shares(total=0).told("u@example.net") == 0
+    assert shares.allowed(*(f"u@{n}.example" for n in range(100_000))) == 7
+    assert Shares(total=0).allowed("u@example.net") == 0
 
 
 def test_what_is_remembered_is_bounded() -> None:
     shares = Shares(per_address=1, per_domain=1, total=10**9)
-    assert shares.told(*(f"u@{n}.example" for n in range(50_000))) == 50_000
+    assert shares.allowed(*(f"u@{n}.example" for n in range(50_000))) == 50_000
     assert len(shares.all._used) == 20_000
 
 

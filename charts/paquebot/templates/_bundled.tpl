@@ -1,8 +1,8 @@
 {{/*
-A bundled engine: StatefulSet, Service and NetworkPolicy. Evaluation only: one pod, so a rolling node or a full disk is
-an outage (services then refuse temporarily and lose nothing). The argument is a dict: "root" $, "engine" nats, "ports"
-a list of (dict "name" "nats" "port" 2422): the first is for our services, further ones for who watches. What else the
-engine listens on is bound to the pod's loopback or asks for a certificate that never leaves the pod.
+A bundled engine: StatefulSet, Service and NetworkPolicy. Evaluation only: one pod, so replacing a node or a full disk
+is an outage (services then refuse mail temporarily and lose nothing). The argument is a dict: "root" $, "engine" nats,
+"ports" a list of (dict "name" "nats" "port" 2422): the first is for our services, the others for monitoring. The
+engine's other listeners are on the pod's loopback or demand a certificate that never leaves the pod.
 */}}
 {{- define "paquebot.bundledEngine" -}}
 {{- $root := .root }}
@@ -23,7 +23,7 @@ spec:
     {{- include "paquebot.selectorLabels" $labels | nindent 4 }}
   ports:
     {{- range .ports }}
-    # What it is, for a service mesh: NATS speaks first, so waiting for the client's bytes would not tell.
+    # The protocol, for a service mesh: NATS speaks first, so the mesh cannot detect it from the client's bytes.
     - {name: {{ .name }}, port: {{ .port }}, targetPort: {{ .name }}, appProtocol: tcp}
     {{- end }}
 ---
@@ -38,16 +38,16 @@ metadata:
 spec:
   serviceName: {{ $name }}
   replicas: 1
-  # OrderedReady would wait for a pod that never gets ready before it takes the version that mends it.
+  # OrderedReady would wait for a pod that never becomes ready before it uses the version that repairs it.
   podManagementPolicy: Parallel
-  # Neither `helm uninstall` nor scaling to nothing removes mail.
+  # Neither `helm uninstall` nor scaling to zero deletes mail.
   persistentVolumeClaimRetentionPolicy: {whenDeleted: Retain, whenScaled: Retain}
   selector:
     matchLabels:
       {{- include "paquebot.selectorLabels" $labels | nindent 6 }}
   template:
     metadata:
-      # No version here: an upgrade that changes nothing about the engine leaves it running.
+      # No version here: an upgrade that does not change the engine leaves it running.
       labels:
         {{- include "paquebot.selectorLabels" $labels | nindent 8 }}
       annotations:
@@ -61,7 +61,7 @@ spec:
       {{- end }}
       securityContext:
         {{- include "paquebot.podSecurityContext" $root | nindent 8 }}
-      # The pause below, the drain of 40 s, of which PostgreSQL's last checkpoint may take 30, and the process's end.
+      # The pause below, the drain of 40 s, of which PostgreSQL's last checkpoint may take 30, and the process's exit.
       terminationGracePeriodSeconds: {{ add 50 $pause }}
       {{- with include "paquebot.scheduling" $values | trim }}
       {{- . | nindent 6 }}
@@ -72,7 +72,7 @@ spec:
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
           args: [engine, {{ $engine }}]
           {{- if $pause }}
-          # Where all three are replaced at once, this one serves until those before it are back.
+          # When all three are replaced at once, this one serves until the ones before it are back.
           lifecycle:
             preStop:
               exec:
@@ -100,7 +100,7 @@ spec:
             - {name: {{ .name }}, containerPort: {{ .port }}}
             {{- end }}
             - {name: metrics, containerPort: 2900}
-          # Recovery after a crash may take minutes; the process is alive meanwhile and says so.
+          # Recovery after a crash may take minutes; /livez answers meanwhile.
           startupProbe:
             httpGet: {path: /livez, port: metrics}
             periodSeconds: 1
@@ -111,7 +111,7 @@ spec:
             periodSeconds: 10
             timeoutSeconds: 5
             failureThreshold: 6
-          # It tries the engine's real work once.
+          # The probe tries the engine's real work once.
           readinessProbe:
             httpGet: {path: /readyz, port: metrics}
             periodSeconds: 5
@@ -128,7 +128,7 @@ spec:
           secret:
             secretName: {{ include "paquebot.secretName" (dict "root" $root "service" "engines") | quote }}
             defaultMode: 0440
-            # Of the other engines' logins it sees none.
+            # It has no access to the other engines' logins.
             items:
               {{- range $service, $uses := include "paquebot.uses" $root | fromYaml }}
               {{- if and (has $engine $uses) (ne $engine "postgres") }}
@@ -164,12 +164,12 @@ spec:
     matchLabels:
       {{- include "paquebot.selectorLabels" $labels | nindent 6 }}
   policyTypes: [Ingress, Egress]
-  # An engine connects to nobody.
+  # An engine opens no connections.
   egress: []
   ingress:
     {{- include "paquebot.metricsIngress" . | nindent 4 }}
     {{- range rest .ports }}
-    # Also KEDA, which asks here how many jobs wait.
+    # Also KEDA, which reads here how many jobs wait.
     - ports:
         - {port: {{ .name }}, protocol: TCP}
     {{- end }}
@@ -196,7 +196,7 @@ spec:
 {{- end }}
 {{- end }}
 
-{{/* Where a pod may run, of values with nodeSelector, tolerations and affinity. */}}
+{{/* nodeSelector, tolerations and affinity of a pod. */}}
 {{- define "paquebot.scheduling" -}}
 {{- with .nodeSelector }}
 nodeSelector:

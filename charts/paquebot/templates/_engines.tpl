@@ -1,8 +1,8 @@
 {{/*
-How the pods reach NATS, S3 and PostgreSQL: bundled ones, or the user's own.
+How the pods connect to NATS, S3 and PostgreSQL, bundled or the user's own.
 
 A service is named as in the code (`smtp_ingress`); its objects and its Secret are named with hyphens (`smtp-ingress`).
-Each template that is about one service takes (dict "root" $ "service" "smtp_ingress").
+Each template for one service takes (dict "root" $ "service" "smtp_ingress").
 */}}
 
 {{- /* What each service uses. `owner` is the owner of the database, for migrations. */}}
@@ -17,7 +17,7 @@ janitor: [nats, s3, postgres]
 migrate: [nats, s3, owner]
 {{- end }}
 
-{{- /* The Secret with a service's credentials; also for `engines`, those that the bundled engines let in. */}}
+{{- /* The Secret with a service's credentials; for `engines`, the logins that the bundled engines accept. */}}
 {{- define "paquebot.secretName" -}}
 {{- get .root.Values.secrets.existing .service | default (include "paquebot.madeSecretName" .) -}}
 {{- end }}
@@ -27,12 +27,12 @@ migrate: [nats, s3, owner]
 {{- end }}
 
 {{- /*
-All credentials that the chart makes, as JSON: {secrets: {SERVICE: {KEY: VALUE}}, engines: {FILE: VALUE}}. Of a Secret that the
-values name, only what is in the cluster: nothing is drawn for it.
+All credentials that the chart creates, as JSON: {secrets: {SERVICE: {KEY: VALUE}}, engines: {FILE: VALUE}}. For a Secret
+that the values name, only what it has in the cluster: the chart generates nothing for it.
 
-They are computed once for a rendering, because a service's Secret and the engines' must agree. What a Secret in the
-cluster has already is kept; what it has not is drawn anew. `lookup` finds nothing in `helm template` and in GitOps
-tools built on it, so there the Secrets are made beforehand and named in `secrets.existing`.
+They are computed once for a rendering, because a service's Secret and the engines' must match. Values of a Secret in
+the cluster are kept, missing ones are generated. `lookup` finds nothing in `helm template` and in GitOps tools built on
+it, so there the user creates the Secrets first and names them in `secrets.existing`.
 */}}
 {{- define "paquebot.credentials" -}}
 {{- if not (hasKey .Values "credentialsMade") }}
@@ -61,7 +61,7 @@ tools built on it, so there the Secrets are made beforehand and named in `secret
   {{- if $named }}
     {{- $agree := or (not $bundled) (get $root.Values.secrets.existing "engines") (not (without $keys "admin-token")) }}
     {{- if not (or $agree $found) }}
-      {{- fail (printf "secrets.existing.%s: there is no Secret %s to be read, so the bundled engines cannot be told its passwords; make it first, or name secrets.existing.engines too" $service $name) }}
+      {{- fail (printf "secrets.existing.%s: Secret %s cannot be read, so the bundled engines cannot get its passwords; create it first, or set secrets.existing.engines too" $service $name) }}
     {{- end }}
     {{- range $key := $keys }}
       {{- if and $found (not (hasKey $found $key)) }}{{ fail (printf "secrets.existing.%s: Secret %s has no key %s" $service $name $key) }}{{ end }}
@@ -82,7 +82,7 @@ tools built on it, so there the Secrets are made beforehand and named in `secret
 {{- toJson .Values.credentialsMade }}
 {{- end }}
 
-{{- /* Changes when a password that the engine reads at its start does. (dict "root" $ "engine" "nats") */}}
+{{- /* Changes with the passwords that the engine reads at its start. (dict "root" $ "engine" "nats") */}}
 {{- define "paquebot.accessChecksum" -}}
 {{- $prefix := printf "%s." .engine }}
 {{- $own := dict }}
@@ -101,7 +101,7 @@ tools built on it, so there the Secrets are made beforehand and named in `secret
 {{- if $v.postgres.host }}{{ $given = append $given "postgres.host" }}{{ end }}
 {{- if $v.bundled.enabled }}
   {{- if $given }}
-    {{- fail (printf "bundled.enabled is true, so %s would not be used: set bundled.enabled to false" (join ", " $given)) }}
+    {{- fail (printf "bundled.enabled is true, so %s would be ignored: set bundled.enabled to false" (join ", " $given)) }}
   {{- end }}
 {{- else }}
   {{- $missing := list "nats.url" "s3.endpoint" "postgres.host" }}
@@ -204,13 +204,13 @@ tools built on it, so there the Secrets are made beforehand and named in `secret
 {{- if .Values.bundled.enabled -}}
 {{ include "paquebot.fullname" . }}-postgres:2543/paquebot?sslmode=disable
 {{- else -}}
-{{- /* The driver does not look into the system's certificates by itself. */ -}}
+{{- /* The driver does not use the system's certificates by default. */ -}}
 {{- $ca := ternary "/etc/paquebot/postgres-ca/ca.crt" "/etc/ssl/certs/ca-certificates.crt" (ne $p.caSecret "") -}}
 {{ $p.host }}:{{ $p.port }}/{{ $p.database }}?sslmode={{ $p.sslMode }}{{ if or $p.caSecret (hasPrefix "verify" $p.sslMode) }}&sslrootcert={{ $ca }}{{ end }}
 {{- end }}
 {{- end }}
 
-{{- /* A service's own role. Its name is fixed by the migrations' grants, unless a Secret of the user names a member. */}}
+{{- /* A service's own role. The migrations' grants fix its name, unless a Secret of the user names a member of it. */}}
 {{- define "paquebot.roleEnv" -}}
 {{- $given := "" }}
 {{- $keys := .root.Values.postgres.roles.keys }}
@@ -228,8 +228,8 @@ tools built on it, so there the Secrets are made beforehand and named in `secret
 {{- end }}
 
 {{- /*
-The owner of the database, and the passwords that migrations give to the services' roles: read from the services' own
-Secrets, so that there is one place for each. A role whose Secret the user names is the user's to make.
+The owner of the database, and the passwords that migrations set for the services' roles, read from the services' own
+Secrets, so that each has one place. The user creates a role whose Secret the values name.
 */}}
 {{- define "paquebot.ownerEnv" -}}
 {{- $root := .root }}
@@ -297,12 +297,12 @@ postgres-ca: {secret: {{ . | quote }}, key: ca.crt, path: ca.crt}
 {{- end }}
 {{- end }}
 
-{{- /* The Secret with the certificate of the mail services: tls.crt, tls.key and, if its maker gave it, ca.crt. */}}
+{{- /* The Secret with the certificate of the mail services: tls.crt, tls.key and, if its issuer adds it, ca.crt. */}}
 {{- define "paquebot.tlsSecretName" -}}
 {{- if .Values.tls.existingSecret -}}
 {{ .Values.tls.existingSecret }}
 {{- else if .Values.tls.certManager.enabled -}}
-{{- /* Not the self-signed one's: cert-manager would write into a Secret that Helm holds for its own. */ -}}
+{{- /* Not the self-signed one's name: cert-manager would write into a Secret that Helm manages. */ -}}
 {{ include "paquebot.fullname" . }}-certificate
 {{- else -}}
 {{ include "paquebot.fullname" . }}-tls

@@ -1,23 +1,23 @@
 {{/*
-How the services reach recipient_validation: with TLS on port 2552, each with a certificate of its own, or in clear on
-2551. The ports differ, so that both can be served while pods of the other kind are replaced.
+How the services connect to recipient_validation: with TLS on port 2552, each with a certificate of its own, or without
+encryption on 2551. The ports differ, so that it can serve both while an upgrade replaces pods of the other kind.
 */}}
 
 {{- define "paquebot.grpcPort" -}}
 {{- ternary 2552 2551 .Values.internalTls.enabled -}}
 {{- end }}
 
-{{- /* All addresses of the headless Service: calls go round between them. */}}
+{{- /* All addresses of the headless Service: calls are spread over them. */}}
 {{- define "paquebot.grpcTarget" -}}
 {{- printf "dns:///%s-recipient-validation:%s" (include "paquebot.fullname" .) (include "paquebot.grpcPort" .) -}}
 {{- end }}
 
-{{- /* imap's certificate is for imap.<this>, and so on: a certificate of another installation opens nothing here. */}}
+{{- /* imap's certificate is for imap.<this>, and so on: a certificate of another installation has no rights here. */}}
 {{- define "paquebot.grpcDomain" -}}
 {{- printf "%s.%s.paquebot.internal" (include "paquebot.fullname" .) .Release.Namespace -}}
 {{- end }}
 
-{{- /* Who has a certificate: the services, and the jobs that administrate. */}}
+{{- /* The callers with a certificate: the services, and the jobs that administrate. */}}
 {{- define "paquebot.grpcCallers" -}}
 [smtp_ingress, recipient_validation, delivery, relay, imap, pop3, admin]
 {{- end }}
@@ -25,12 +25,12 @@ How the services reach recipient_validation: with TLS on port 2552, each with a 
 {{- /* The Secret with a caller's certificate, key and trusted authorities. (dict "root" $ "caller" "imap") */}}
 {{- define "paquebot.grpcSecretName" -}}
 {{- $made := printf "%s-grpc-%s" (include "paquebot.fullname" .root) (replace "_" "-" .caller) -}}
-{{- /* cert-manager would write into a Secret that Helm holds for its own. */ -}}
+{{- /* cert-manager would write into a Secret that Helm manages. */ -}}
 {{- if .root.Values.internalTls.certManager.enabled }}{{ $made = printf "%s-certificate" $made }}{{ end -}}
 {{- get .root.Values.internalTls.existingSecrets .caller | default $made -}}
 {{- end }}
 
-{{- /* The DNS name in a certificate: whose it is. Clients expect it of the server, however they reached it. */}}
+{{- /* The DNS name in a caller's certificate. Clients expect it in the server's, whatever address they connected to. */}}
 {{- define "paquebot.grpcIdentity" -}}
 {{- printf "%s.%s" (replace "_" "-" .caller) (include "paquebot.grpcDomain" .root) -}}
 {{- end }}
@@ -64,7 +64,7 @@ grpc-plain: 2551
 
 {{- define "paquebot.grpcVolumeMounts" -}}
 {{- if .root.Values.internalTls.enabled }}
-# The directory, not the files: renewed ones are seen, and read again without a restart.
+# The directory, not the files, so that renewed certificates are read without a restart.
 - {name: grpc-tls, mountPath: /etc/paquebot/grpc, readOnly: true}
 {{- end }}
 {{- end }}
@@ -79,8 +79,8 @@ grpc-plain: 2551
 {{- end }}
 
 {{- /*
-Whether the chart makes the certificates itself. Not where it would make others at each rendering: the Secrets of all
-services are named, and none of them can be seen.
+Whether the chart creates the certificates. It does not when each rendering would create new ones: when the values name
+the Secrets of all services and none of these can be read.
 */}}
 {{- define "paquebot.grpcMade" -}}
 {{- $tls := .Values.internalTls }}
@@ -92,13 +92,13 @@ services are named, and none of them can be seen.
 {{- not (or (not $tls.enabled) $tls.existingSecrets $tls.certManager.enabled $unseen) }}
 {{- end }}
 
-{{- /* Fails with one sentence when the values name some of the Secrets only: another authority would sign the others. */}}
+{{- /* Fails with one sentence when the values name only some of the Secrets: another authority would sign the others. */}}
 {{- define "paquebot.checkGrpcSecrets" -}}
 {{- $missing := list }}
 {{- range include "paquebot.grpcCallers" . | fromYamlArray }}
 {{- if not (get $.Values.internalTls.existingSecrets .) }}{{ $missing = append $missing . }}{{ end }}
 {{- end }}
 {{- if $missing }}
-{{- fail (printf "internalTls.existingSecrets: name the Secrets of %s, too" (join ", " $missing)) }}
+{{- fail (printf "internalTls.existingSecrets: set the Secrets of %s, too" (join ", " $missing)) }}
 {{- end }}
 {{- end }}

@@ -2,14 +2,14 @@
 
 {{/*
 Prefix of every object's name. 40 characters leave room for the longest suffix and a pod's own. A longer name is cut
-and ends with a hash of the whole, so that two releases have no object in common; one that was installed when names were
-only cut keeps that one.
+and gets a hash of the whole as its end, so that two releases share no object. A release that was installed when names
+were only cut keeps its name.
 */}}
 {{- define "paquebot.fullname" -}}
 {{- if not (hasKey .Values "fullname") }}
 {{- $name := .Values.fullnameOverride | default .Release.Name }}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) }}
-{{- fail (printf "the release's name %q cannot begin the names of Services, which are a letter and then letters, digits and hyphens: choose another name, or set fullnameOverride" $name) }}
+{{- fail (printf "the release's name %q cannot begin the name of a Service, which must be a letter, then letters, digits and hyphens: choose another name, or set fullnameOverride" $name) }}
 {{- end }}
 {{- if gt (len $name) 40 }}
 {{- $cut := $name | trunc 40 | trimSuffix "-" }}
@@ -21,7 +21,7 @@ only cut keeps that one.
 {{- .Values.fullname -}}
 {{- end -}}
 
-{{/* Labels by which a workload knows its pods: never changed after the installation. (dict "root" $ "component" "imap") */}}
+{{/* Labels by which a workload selects its pods: never changed after the installation. (dict "root" $ "component" "imap") */}}
 {{- define "paquebot.selectorLabels" -}}
 app.kubernetes.io/name: paquebot
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
@@ -37,7 +37,7 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* The application's version, as a label may have it: a tag may be longer, or a digest. */}}
+{{/* The application's version as a valid label: a tag may be longer, or a digest. */}}
 {{- define "paquebot.version" -}}
 {{- regexReplaceAll "[^A-Za-z0-9._-]" (.Values.image.tag | default .Chart.AppVersion) "_" | trunc 63 | trimAll "-._" -}}
 {{- end -}}
@@ -47,9 +47,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 
 {{/*
-The image of a bundled engine. (dict "root" $ "engine" "nats") Without a tag of its own it is that of `image` when the engine
-is installed, and stays what runs as long as the engines' own code does not change: another version of the services does not
-stop mail for it. `paquebot/engines` on the StatefulSet says which code it was installed for.
+The image of a bundled engine. (dict "root" $ "engine" "nats") Without a tag of its own it gets that of `image` at the
+installation, and keeps it as long as the engines' own code does not change: an upgrade of the services does not
+interrupt mail by replacing engines. `paquebot/engines` on the StatefulSet has the code it was installed for.
 */}}
 {{- define "paquebot.enginesImage" -}}
 {{- $v := .root.Values -}}

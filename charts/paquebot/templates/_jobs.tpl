@@ -1,6 +1,6 @@
 {{/*
 The pod of a job: "root" $, "component", "args" (a list), "resources", "restartPolicy", "env" (entries as YAML),
-"service", whose engines it uses (none: ""), and "caller", as whom it asks the directory (none: absent).
+"service", whose engines it uses ("": none), and "caller", its name for the directory (absent: none).
 */}}
 {{- define "paquebot.jobPod" -}}
 {{- $needs := dict "root" .root "service" .service -}}
@@ -32,7 +32,7 @@ spec:
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       args:
         {{- toYaml .args | nindent 8 }}
-      # `kubectl describe` tells why it failed, too.
+      # `kubectl describe` then shows why it failed.
       terminationMessagePolicy: FallbackToLogsOnError
       securityContext:
         {{- include "paquebot.containerSecurityContext" .root | nindent 8 }}

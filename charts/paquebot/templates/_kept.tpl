@@ -1,10 +1,10 @@
 {{/*
-Secrets that an earlier revision made and that this one does not use. Helm keeps them in the cluster
-(helm.sh/resource-policy), and `helm rollback` fails for what is in the cluster, in the revision that it goes to, and not in
-the one that it comes from. So they stay in every revision, as they are, until somebody deletes them.
+Secrets that an earlier revision created and this one does not use. Helm keeps them in the cluster
+(helm.sh/resource-policy), and `helm rollback` fails for objects that are in the cluster and in the target revision, but not
+in the current one. So every revision includes them unchanged until the user deletes them.
 */}}
 
-{{- /* (dict "root" $ "name" NAME). Nothing where there is none, or where it is not this release's. */}}
+{{- /* (dict "root" $ "name" NAME). Empty when there is none, or when it is not this release's. */}}
 {{- define "paquebot.keptSecret" -}}
 {{- $found := lookup "v1" "Secret" .root.Release.Namespace .name | default dict }}
 {{- if eq (include "paquebot.isKept" (dict "root" .root "object" $found)) "true" }}
@@ -25,7 +25,7 @@ data:
 {{- end }}
 {{- end }}
 
-{{- /* Whether a release of this name made the object for us, to be kept. */}}
+{{- /* Whether a release of this name created the object, to be kept. */}}
 {{- define "paquebot.isKept" -}}
 {{- $notes := dig "metadata" "annotations" dict .object | default dict }}
 {{- $kept := eq (get $notes "helm.sh/resource-policy") "keep" }}

@@ -1,8 +1,8 @@
-{{/* On which addresses pods listen: IPv4, IPv6, or both. */}}
+{{/* The addresses on which pods listen: IPv4, IPv6, or both. */}}
 
 {{- /*
-The addresses of `listen`, as JSON: [::] takes both families. Without any it follows the families that the mail Services
-ask for.
+The addresses of `listen`, as JSON: [::] serves both families. Without `listen`, those for the families that the mail
+Services request.
 */}}
 {{- define "paquebot.listenHosts" -}}
 {{- $given := .Values.listen }}
@@ -15,12 +15,12 @@ ask for.
   {{- $hosts = list "0.0.0.0" }}
   {{- range include "paquebot.families" . | fromJson }}{{ if has "IPv6" . }}{{ $hosts = list "[::]" }}{{ end }}{{ end }}
 {{- end }}
-{{- /* [::] is there for IPv4 as well: nobody else can bind the same port then. */}}
+{{- /* [::] also serves IPv4: no other socket can bind the same port then. */}}
 {{- if has "[::]" $hosts }}{{ $hosts = without $hosts "0.0.0.0" }}{{ end }}
 {{- uniq $hosts | toJson }}
 {{- end }}
 
-{{- /* Part of the values to the families that its Service asks for; none where the cluster decides. */}}
+{{- /* Part of the values to the families that its Service requests; none when the cluster decides. */}}
 {{- define "paquebot.families" -}}
 {{- $found := dict }}
 {{- range $part := list "smtpIngress" "smtpIngress.submission" "imap" "pop3" }}
@@ -40,7 +40,7 @@ ask for.
 {{- join "," $listeners }}
 {{- end }}
 
-{{- /* The address of a bundled engine, which takes one. */}}
+{{- /* The address of a bundled engine, which listens on one. */}}
 {{- define "paquebot.engineHost" -}}
 {{- $hosts := include "paquebot.listenHosts" . | fromJsonArray }}
 {{- ternary "::" (first $hosts | trimAll "[]") (has "[::]" $hosts) }}
@@ -57,7 +57,7 @@ ask for.
 {{- range $part, $families := include "paquebot.families" . | fromJson }}
   {{- range $families }}
     {{- if not (has . $served) }}
-      {{- $faults = append $faults (printf "%s.service asks for %s, but listen (%s) has no such address: leave listen out, or give [::] for both families" $part . (join ", " $hosts)) }}
+      {{- $faults = append $faults (printf "%s.service requests %s, but listen (%s) has no such address: leave listen out, or set [::] for both families" $part . (join ", " $hosts)) }}
     {{- end }}
   {{- end }}
 {{- end }}

@@ -1,4 +1,4 @@
-{{/* Whether a pod's limits hold what its settings let it take: a pod that does not is ended by the kernel under load. */}}
+{{/* Whether a pod's memory limit holds what its settings allow: otherwise the kernel kills the pod under load. */}}
 
 {{- /* Bytes of a quantity of Kubernetes, such as 512Mi; thousandths are left out. */}}
 {{- define "paquebot.quantity" -}}
@@ -15,14 +15,14 @@
 {{- mul (regexFind "^[0-9]+" $text | int64) (get $powers (regexFind "[a-z]+$" $text) | default 1) }}
 {{- end }}
 
-{{- /* What a setting is in the end: `settings` goes before the chart's own value. (list VALUES NAME VALUE) */}}
+{{- /* The effective value of a setting: `settings` takes precedence over the chart's own value. (list VALUES NAME VALUE) */}}
 {{- define "paquebot.inForce" -}}
 {{- $values := index . 0 }}
 {{- if hasKey $values.settings (index . 1) }}{{ include "paquebot.text" (get $values.settings (index . 1)) }}{{ else }}{{ include "paquebot.text" (index . 2) }}{{ end }}
 {{- end }}
 
 {{- /*
-What a pod of "service" needs at most, in bytes, and of what: {"least": OCTETS, "of": TEXT}. Where it goes:
+The maximum memory of a pod of "service" in bytes, and its reasons: {"least": BYTES, "of": TEXT}. Details:
 docs/hostile-input.md.
 */}}
 {{- define "paquebot.memoryNeed" -}}
@@ -68,7 +68,7 @@ docs/hostile-input.md.
     {{- $bytes := include "paquebot.quantity" $limit | int64 }}
     {{- if lt $bytes (int64 $need.least) }}
       {{- $wanted := div (add (int64 $need.least) 1048575) 1048576 }}
-      {{- $faults = append $faults (printf "%s.resources.limits.memory is %s, but %s need %dMi: raise the limit, or lower these" $part $limit $need.of $wanted) }}
+      {{- $faults = append $faults (printf "%s.resources.limits.memory is %s, but %s need %dMi: raise the limit, or lower them" $part $limit $need.of $wanted) }}
     {{- else if and $request (lt $bytes (include "paquebot.quantity" $request | int64)) }}
       {{- $faults = append $faults (printf "%s.resources: limits.memory %s is less than requests.memory %s" $part $limit $request) }}
     {{- end }}

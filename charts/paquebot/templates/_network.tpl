@@ -1,6 +1,6 @@
 {{/* Parts of the NetworkPolicies. They take the dictionary of _pod.tpl. */}}
 
-{{/* Rule of ingress: metrics and probes. Kubelets connect from their nodes, which policies do not hold back. */}}
+{{/* Ingress rule for metrics and probes. Kubelets connect from their nodes, which policies do not restrict. */}}
 {{- define "paquebot.metricsIngress" -}}
 - ports:
     - {port: metrics, protocol: TCP}
@@ -10,7 +10,7 @@
   {{- end }}
 {{- end -}}
 
-{{/* Rules of egress to names, to the engines ("engines": a list of nats, s3, postgres), and to the directory. */}}
+{{/* Egress rules for DNS, for the engines ("engines": a list of nats, s3, postgres), and for the directory. */}}
 {{- define "paquebot.egress" -}}
 {{- $values := .root.Values.networkPolicy -}}
 {{- with $values.dnsPorts }}
@@ -56,9 +56,9 @@
 {{- end }}
 {{- end -}}
 
-{{/* Rule of egress to "ports" anywhere but in the networks "closed", IPv4 and IPv6. */}}
+{{/* Egress rule for "ports" everywhere except in the networks "closed", IPv4 and IPv6. */}}
 {{- define "paquebot.outside" -}}
-{{- /* A rule without ports would be one for all ports. */}}
+{{- /* A rule without ports would allow all ports. */}}
 {{- if .ports }}
 - ports:
     {{- range .ports }}

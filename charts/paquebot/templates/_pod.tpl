@@ -1,14 +1,14 @@
 {{/*
 What the Deployments of all services have in common. Each template takes the same dictionary, which a service's file
-makes at its top: "root" $, "component" (name in labels), "service" (name in the code), "values" (the service's part
+defines at its top: "root" $, "component" (name in labels), "service" (name in the code), "values" (the service's part
 of the values).
 */}}
 
-{{/* The upper part of a Deployment's spec. Whoever scales by itself must not find a number that each upgrade puts back. */}}
+{{/* The upper part of a Deployment's spec. With autoscaling it has no number of pods, which each upgrade would reset. */}}
 {{- define "paquebot.rollout" -}}
 {{- $keda := (.values.keda | default dict).enabled }}
 {{- if and .values.autoscaling.enabled $keda }}
-{{- fail (printf "%s: turn on autoscaling or keda, not both: two would scale the same Deployment" .component) }}
+{{- fail (printf "%s: enable autoscaling or keda, not both: both would scale the same Deployment" .component) }}
 {{- end }}
 {{- if not (or .values.autoscaling.enabled $keda) }}
 replicas: {{ include "paquebot.text" .values.replicas }}
@@ -28,7 +28,7 @@ selector:
 {{- define "paquebot.podMetadata" -}}
 labels:
   {{- include "paquebot.selectorLabels" . | nindent 2 }}
-  # Not the chart's version: a chart that changes nothing for this service must not replace its pods.
+  # Not the chart's version: a chart that does not change this service must not replace its pods.
   app.kubernetes.io/version: {{ include "paquebot.version" .root | quote }}
   {{- with .values.podLabels }}
   {{- toYaml . | nindent 2 }}
@@ -41,15 +41,15 @@ annotations:
   {{- end }}
 {{- end -}}
 
-{{/* What a pod is beside its containers and volumes. */}}
+{{/* A pod's spec without its containers and volumes. */}}
 {{- define "paquebot.podSpec" -}}
 automountServiceAccountToken: false
-# The variables that links would set begin with the release's name: PAQUEBOT_ is ours.
+# Service links would set variables that begin with the release's name, such as PAQUEBOT_, which are our settings.
 enableServiceLinks: false
 {{- include "paquebot.imagePullSecrets" .root }}
 securityContext:
   {{- include "paquebot.podSecurityContext" .root | nindent 2 }}
-# preStop, the drain, and what the process takes to end after a drain that was cut off.
+# preStop, the drain, and the exit of the process after a drain that was cut off.
 terminationGracePeriodSeconds: {{ add .values.preStopSeconds .values.drainSeconds 5 }}
 {{- with .values.affinity }}
 affinity:
@@ -96,8 +96,8 @@ lifecycle:
 {{- end -}}
 
 {{/*
-Probes of the port that no limit of a protocol guards. A start may be slow, a loop that is stuck is ended after a
-minute, and a pod whose engines are away is not ready; it is never ended for that. `paquebot.readiness` is apart
+Probes of the metrics port, which has no limits of connections. A start may be slow, a stuck event loop is restarted after
+a minute, and a pod whose engines are away is not ready, but never restarted for that. `paquebot.readiness` is separate
 because one service has another.
 */}}
 {{- define "paquebot.probes" -}}
@@ -122,12 +122,12 @@ readinessProbe:
 {{- end -}}
 
 {{/*
-Environment of the service: what every service has, the engines', "own" (a list of entries as YAML), then `settings`
-and `extraEnv` of the values, whose names replace those before: a name may stand only once.
+Environment of the service: common variables, the engines', "own" (a list of entries as YAML), then `settings` and
+`extraEnv` of the values, which replace earlier entries: a name may occur only once.
 */}}
 {{- define "paquebot.env" -}}
 {{- if hasKey .values.settings "PAQUEBOT_DRAIN" }}
-{{- fail (printf "%s: set drainSeconds rather than PAQUEBOT_DRAIN, so that the grace period of the pod follows" .component) }}
+{{- fail (printf "%s: set drainSeconds, not PAQUEBOT_DRAIN, so that the pod's grace period follows" .component) }}
 {{- end }}
 {{- $entries := include "paquebot.commonEnv" . | fromYamlArray }}
 {{- $entries = concat $entries (include "paquebot.engineEnv" (dict "root" .root "service" .service) | fromYamlArray) }}
@@ -146,7 +146,7 @@ env:
 {{- end }}
 {{- end -}}
 
-{{/* The entries of `settings`; what is null is left to the service. */}}
+{{/* The entries of `settings`; null leaves a setting to the service. */}}
 {{- define "paquebot.settingEnv" -}}
 {{- range $name, $value := . }}
 {{- if not (kindIs "invalid" $value) }}
@@ -155,7 +155,7 @@ env:
 {{- end }}
 {{- end -}}
 
-{{/* A value as text: a large whole number comes as a float, and must not become 1e+06. */}}
+{{/* A value as text: a large integer arrives as a float, and must not become 1e+06. */}}
 {{- define "paquebot.text" -}}
 {{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
 {{- end -}}
@@ -179,7 +179,7 @@ env:
 {{- end }}
 {{- end -}}
 
-{{/* For services that mail clients and hosts connect to: their certificate, and whose PROXY header counts. */}}
+{{/* For services that mail clients and hosts connect to: their certificate, and the networks of trusted proxies. */}}
 {{- define "paquebot.clientEnv" -}}
 - {name: PAQUEBOT_TLS_CERTIFICATE, value: /etc/paquebot/tls/tls.crt}
 - {name: PAQUEBOT_TLS_KEY, value: /etc/paquebot/tls/tls.key}
@@ -192,7 +192,7 @@ env:
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
   {{- if .tls }}
-  # The directory, not the files: a renewed certificate is seen, and read again without a restart.
+  # The directory, not the files, so that a renewed certificate is read without a restart.
   - {name: tls, mountPath: /etc/paquebot/tls, readOnly: true}
   {{- end }}
   {{- with include "paquebot.grpcVolumeMounts" . | trim }}
@@ -228,24 +228,24 @@ volumes:
 {{- end -}}
 
 {{/*
-The type of a mail service's Service. A demo has accounts for trying, so it is not shown to the world by accident.
+The type of a mail service's Service. A demo has accounts for a trial, so the chart does not expose it by accident.
 */}}
 {{- define "paquebot.serviceType" -}}
 {{- $demo := .root.Values.demo -}}
 {{- $type := .values.service.type | default (ternary "ClusterIP" "LoadBalancer" $demo.enabled) -}}
 {{- if and $demo.enabled (not $demo.public) (ne $type "ClusterIP") }}
-{{- fail (printf "%s: a Service of type %s would show the demo accounts to the world: leave the type out (ClusterIP, reached with kubectl port-forward), turn demo.enabled off, or say demo.public=true" .component $type) }}
+{{- fail (printf "%s: a Service of type %s would expose the demo accounts: leave the type out (ClusterIP, reached with kubectl port-forward), turn demo.enabled off, or set demo.public=true" .component $type) }}
 {{- end -}}
 {{ $type }}
 {{- end -}}
 
-{{/* The spec of a mail service's Service, but for its ports. */}}
+{{/* The spec of a mail service's Service, without its ports. */}}
 {{- define "paquebot.mailService" -}}
 {{- $service := .values.service -}}
 {{- $type := include "paquebot.serviceType" . -}}
 type: {{ $type }}
 {{- if ne $type "ClusterIP" }}
-# Local: the node that takes a connection serves it, so the pod sees the client's own address.
+# Local: a node passes connections only to its own pods, so the pod sees the client's address.
 externalTrafficPolicy: {{ $service.externalTrafficPolicy }}
 {{- end }}
 {{- if eq $type "LoadBalancer" }}
@@ -278,7 +278,7 @@ name: {{ $name }}
 port: {{ index . 2 }}
 targetPort: {{ $name }}
 protocol: TCP
-# The server speaks first: a service mesh that waits for the client's bytes to know the protocol would wait in vain.
+# The server speaks first: a service mesh that waits for the client's bytes to detect the protocol would wait forever.
 appProtocol: tcp
 {{- if ne (include "paquebot.serviceType" $own) "ClusterIP" }}
 {{- with get $own.values.service.nodePorts $name }}

@@ -1,4 +1,4 @@
-{{/* Objects beside a Deployment that are the same for every service. They take the dictionary of _pod.tpl. */}}
+{{/* Objects besides a Deployment that are the same for every service. They take the dictionary of _pod.tpl. */}}
 
 {{- define "paquebot.horizontalPodAutoscaler" -}}
 {{- if .values.autoscaling.enabled }}
@@ -30,7 +30,7 @@ spec:
 {{- end }}
 {{- end -}}
 
-{{/* A budget of unavailable pods, not of available ones: it lets the only pod of a service be moved from a node. */}}
+{{/* It limits unavailable pods and does not require available ones, so that the only pod of a service can be moved. */}}
 {{- define "paquebot.podDisruptionBudget" -}}
 {{- if .values.podDisruptionBudget.enabled }}
 ---
@@ -42,7 +42,7 @@ metadata:
     {{- include "paquebot.labels" . | nindent 4 }}
 spec:
   maxUnavailable: {{ include "paquebot.text" .values.podDisruptionBudget.maxUnavailable }}
-  # A pod that is not ready serves nobody: it may go.
+  # A pod that is not ready serves no clients, so it may be evicted.
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:
@@ -110,7 +110,7 @@ spec:
 {{- end }}
 {{- end -}}
 
-{{/* KEDA on the sum of "metric" over the pods: open sessions now, as Prometheus has them. */}}
+{{/* KEDA on the sum of "metric" over the pods: open sessions, from Prometheus. */}}
 {{- define "paquebot.scaledBySessions" -}}
 {{- $values := .values.keda }}
 {{- if $values.enabled }}
@@ -131,7 +131,7 @@ spec:
   triggers:
     - type: prometheus
       metadata:
-        serverAddress: {{ required (printf "keda.prometheus.serverAddress: KEDA needs a Prometheus to know the sessions of %s" .component) $keda.prometheus.serverAddress | quote }}
+        serverAddress: {{ required (printf "keda.prometheus.serverAddress: KEDA needs a Prometheus to count the sessions of %s" .component) $keda.prometheus.serverAddress | quote }}
         query: {{ printf "sum(%s{namespace=%q,pod=~%q})" .metric .root.Release.Namespace (printf "%s-[^-]+-[^-]+" .name) | quote }}
         threshold: {{ include "paquebot.text" $values.sessions | quote }}
 {{- end }}
@@ -149,7 +149,7 @@ advanced:
       {{- toYaml . | nindent 6 }}
 {{- end }}
 {{- if .values.keda.minReplicas }}
-# Without its numbers KEDA leaves things as they are: fewer pods would be a guess.
+# Without figures KEDA keeps the number of pods.
 fallback: {failureThreshold: 5, replicas: {{ include "paquebot.text" .values.keda.minReplicas }}, behavior: currentReplicasIfHigher}
 {{- end }}
 {{- end -}}

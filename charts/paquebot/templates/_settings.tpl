@@ -12,7 +12,7 @@ The maps `settings`, checked against the services' own list: generated/settings.
     {{- $kind := get (get $known $service) $name | default (ternary "path" "" (hasKey (get $known $service) (trimSuffix "_FILE" $name))) }}
     {{- if kindIs "invalid" $value }}
     {{- else if not $kind }}
-      {{- $faults = append $faults (printf "%s.settings: %s knows no %s%s" $part (replace "_" "-" $service) $name (include "paquebot.settingHint" (dict "known" $known "service" $service "name" $name))) }}
+      {{- $faults = append $faults (printf "%s.settings: %s has no setting %s%s" $part (replace "_" "-" $service) $name (include "paquebot.settingHint" (dict "known" $known "service" $service "name" $name))) }}
     {{- else }}
       {{- $rule := get (include "paquebot.settingKinds" $ | fromYaml) $kind }}
       {{- $text := include "paquebot.text" $value }}
@@ -25,7 +25,7 @@ The maps `settings`, checked against the services' own list: generated/settings.
 {{- toJson $faults }}
 {{- end }}
 
-{{- /* How each kind of setting is written (services/paquebot/runtime/settings.py). "": may be empty too. */}}
+{{- /* The syntax of each kind of setting (services/paquebot/runtime/settings.py). "": may be empty too. */}}
 {{- define "paquebot.settingKinds" -}}
 {{- $address := "([0-9]{1,3}([.][0-9]{1,3}){3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)" }}
 {{- $network := printf "%s(/([0-9]{1,3}|[0-9]{1,3}([.][0-9]{1,3}){3}))?" $address }}
@@ -40,7 +40,7 @@ networks: {pattern: '^[ ,]*({{ $network }}([ ,]+{{ $network }})*)?[ ,]*$', what:
 listen: {pattern: '^ *{{ $listen }}([ ,]+{{ $listen }})* *$', what: 'an address and port such as 0.0.0.0:25 or [::]:25'}
 {{- end }}
 
-{{- /* What may have been meant by a name that is none: the most similar one, counted in common runs of three letters. */}}
+{{- /* A suggestion for an unknown name: the most similar one, by common runs of three letters. */}}
 {{- define "paquebot.settingHint" -}}
 {{- $name := upper .name | trimPrefix "PAQUEBOT_" }}
 {{- $others := list }}

@@ -1,11 +1,11 @@
 {{/*
-What every template asks for first. Each looks at `.Values` through `paquebot.prepare`, which completes and checks them once.
+Every template starts with `paquebot.prepare`, which completes and checks `.Values` once.
 */}}
 
 {{- /*
-Completes the values and refuses those that could not work, all faults at once, before anything is made.
+Completes the values and refuses invalid ones, all faults at once, before anything is created.
 
-`helm upgrade --reuse-values` gives the last release's values: those that this chart brings new are not among them.
+`helm upgrade --reuse-values` passes the last release's values, without those that are new in this chart.
 */}}
 {{- define "paquebot.prepare" -}}
 {{- if not (hasKey .Values "prepared") }}
@@ -19,8 +19,8 @@ Completes the values and refuses those that could not work, all faults at once, 
 {{- end }}
 
 {{- /*
-Gives "values" what they lack of "defaults", where a value stands as a list of one. A list or map that is missing in a group
-that is there was taken out with null, and stays out; "new" says that the whole group is missing.
+Adds missing "defaults" to "values"; a default is a list of one value. A list or map that is missing in an existing group
+was removed with null and stays removed; "new" says that the whole group is missing.
 */}}
 {{- define "paquebot.complete" -}}
 {{- $values := .values }}
@@ -40,8 +40,8 @@ that is there was taken out with null, and stays out; "new" says that the whole 
 {{- end }}
 
 {{- /*
-A StatefulSet's volumes cannot be changed: an upgrade that tries fails in the middle. `lookup` finds nothing in
-`helm template`; then nothing is compared.
+A StatefulSet's volumes cannot be changed: an upgrade that tries to fails halfway. `lookup` finds nothing in
+`helm template`; then the chart compares nothing.
 */}}
 {{- define "paquebot.volumeFaults" -}}
 {{- $root := . }}
@@ -52,11 +52,11 @@ A StatefulSet's volumes cannot be changed: an upgrade that tries fails in the mi
   {{- range (dig "spec" "volumeClaimTemplates" list $found) }}
     {{- $size := dig "spec" "resources" "requests" "storage" "0" . }}
     {{- if ne (include "paquebot.quantity" $size) (include "paquebot.quantity" $wanted.storage) }}
-      {{- $faults = append $faults (printf "bundled.%s.storage is %v, but the volume was made with %s and cannot be changed here: give %s" $engine $wanted.storage $size $size) }}
+      {{- $faults = append $faults (printf "bundled.%s.storage is %v, but the volume was created with %s and cannot be changed here: set %s" $engine $wanted.storage $size $size) }}
     {{- end }}
     {{- $class := dig "spec" "storageClassName" "" . }}
     {{- if ne $class ($wanted.storageClass | default $class) }}
-      {{- $faults = append $faults (printf "bundled.%s.storageClass is %s, but the volume was made with %q and cannot be changed here" $engine $wanted.storageClass $class) }}
+      {{- $faults = append $faults (printf "bundled.%s.storageClass is %s, but the volume was created with %q and cannot be changed here" $engine $wanted.storageClass $class) }}
     {{- end }}
   {{- end }}
 {{- end }}

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from paquebot.imap import metrics
-from paquebot.imap.connection import ImapConnection, LineTooLong
+from paquebot.imap.connection import ImapConnection, TruncatedLine
 from paquebot.imap.long_commands import MEMORY_PER_BYTE, run_in_thread
 from paquebot.imap.settings import SessionSettings
 from paquebot.imap.uploads import Uploads
@@ -145,9 +145,9 @@ class CommandReader:
                 case Complete(assembled):
                     return await self._parse(assembled)
 
-    def _is_empty(self, line: bytes | LineTooLong) -> bool:
+    def _is_empty(self, line: bytes | TruncatedLine) -> bool:
         """Some clients send an extra line end after a literal, or one now and then to keep the connection open."""
-        return self._assembler.authenticated and not isinstance(line, LineTooLong) and not line.strip(b" ")
+        return self._assembler.authenticated and not isinstance(line, TruncatedLine) and not line.strip(b" ")
 
     def _skip_line(self) -> RefusedCommand:
         self._assembler.nothing()
@@ -165,8 +165,8 @@ class CommandReader:
             response = responses.not_understood(fault)
             return RefusedCommand(response, close=False, fault=not isinstance(fault, BadMailboxEncoding))
 
-    def _give_line(self, line: bytes | LineTooLong) -> Want:
-        if isinstance(line, LineTooLong):
+    def _give_line(self, line: bytes | TruncatedLine) -> Want:
+        if isinstance(line, TruncatedLine):
             return self._assembler.line_too_long(line.head)
         self._bytes += len(line)
         self._reserve(0)
@@ -178,7 +178,7 @@ class CommandReader:
         if size > 0 and self._assembler.authenticated:
             self.uploads.reserve_for_command(MEMORY_PER_BYTE * size)
 
-    async def _line(self, maximum: int, *, first: bool) -> bytes | LineTooLong:
+    async def _line(self, maximum: int, *, first: bool) -> bytes | TruncatedLine:
         deadline = self._now() + (self.inactivity_timeout if first else self.command_timeout)
         while (line := self._connection.take_line(maximum)) is None:
             self._reserve(self._connection.buffered)
@@ -191,11 +191,11 @@ class CommandReader:
             return line
         if self.end_requested:
             raise EndRequested
-        if not isinstance(line, LineTooLong) and is_of_header(line):
+        if not isinstance(line, TruncatedLine) and is_of_header(line):
             raise UnexpectedProxyHeader
         return line
 
-    async def read_answer(self, maximum: int) -> bytes | LineTooLong:
+    async def read_answer(self, maximum: int) -> bytes | TruncatedLine:
         """A line of the command under way: a SASL response."""
         return await self._connection.read_line(maximum, self.command_timeout)
 

@@ -17,7 +17,7 @@ class Inactive(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class LineTooLong:
+class TruncatedLine:
     """No line end within the maximum; `head` is what came first. The line's rest is thrown away."""
 
     head: bytes
@@ -27,10 +27,10 @@ class ImapConnection(ClientConnection):
     """`await` on it from its session's task only."""
 
     def __init__(
-        self, *, write_seconds: float, write_rate: int = MINIMUM_RATE, long_ahead: LongAhead | None = None
+        self, *, write_timeout: float, write_rate: int = MINIMUM_RATE, long_ahead: LongAhead | None = None
     ) -> None:
         super().__init__(
-            write_seconds=write_seconds,
+            write_timeout=write_timeout,
             write_rate=write_rate,
             read_high=_READ_HIGH,
             too_much=_TOO_MUCH,
@@ -46,13 +46,13 @@ class ImapConnection(ClientConnection):
             self.recorder.transcript.from_server(octets)
         await super().send(octets)
 
-    def heard(self, line: bytes | LineTooLong, *, first: bool) -> None:
+    def heard(self, line: bytes | TruncatedLine, *, first: bool) -> None:
         """A line was taken from the client; the `first` of its command, or what follows a literal."""
         if self.recorder is None:
             return
         transcript = self.recorder.look() if first else self.recorder.transcript
         if transcript is not None:
-            octets = line.head if isinstance(line, LineTooLong) else line
+            octets = line.head if isinstance(line, TruncatedLine) else line
             transcript.from_client(transcript.filter.client_line(octets, first=first))
 
     def heard_literal(self, octets: bytes) -> None:
@@ -72,7 +72,7 @@ class ImapConnection(ClientConnection):
         except TimeoutError:
             raise Inactive from None
 
-    def take_line(self, maximum: int) -> bytes | LineTooLong | None:
+    def take_line(self, maximum: int) -> bytes | TruncatedLine | None:
         """The next line without its line end, if it is here. A lone LF ends a line too: people type commands."""
         end = self._buffer.find(b"\n", self._scanned)
         if self._skipping:  # the rest of a line that was too long
@@ -86,13 +86,13 @@ class ImapConnection(ClientConnection):
             head = bytes(self._buffer[:maximum])
             if end >= 0:
                 self._consume(end + 1)
-                return LineTooLong(head)
+                return TruncatedLine(head)
             self._consume(len(self._buffer))
             self._skipping = True
-            return LineTooLong(head)
+            return TruncatedLine(head)
         if end < 0:
             self._scanned = len(self._buffer)
-            self.go_on_reading()
+            self.resume_reading()
             return None
         cut = end - 1 if end and self._buffer[end - 1] == 0x0D else end
         line = bytes(self._buffer[:cut])
@@ -108,7 +108,7 @@ class ImapConnection(ClientConnection):
         self._buffer[:0] = line + b"\r\n"
         self._scanned = 0
 
-    async def read_line(self, maximum: int, seconds: float) -> bytes | LineTooLong:
+    async def read_line(self, maximum: int, seconds: float) -> bytes | TruncatedLine:
         """The next line. Raises PeerGone, Inactive when `seconds` pass without a whole line."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds

@@ -49,59 +49,65 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
     # First, so that a bad certificate is reported even while no engine answers. Raises SettingsError.
     tls = ServerTls(settings.tls) if settings.tls.certificate is not None else None
     async with contextlib.AsyncExitStack() as stack:
-        queue = await Queue.open(settings.nats, NAME)
-        stack.push_async_callback(queue.close)
-        blobs = BlobStore(settings.s3)
-        stack.push_async_callback(blobs.close)
-        postgres = await open_postgres(settings.postgres, NAME)
-        stack.push_async_callback(postgres.close)
-        channel = open_channel(settings.directory)
-        stack.push_async_callback(channel.close)
-        spool = Spool(blobs, None, settings.spool)
-        stack.push_async_callback(spool.close)
-        shares = AccountShares.of_readers(settings.bodies.reading, settings.bodies.reading_per_account, metrics.READING)
-        bodies = BodyCache(blobs, cache_bytes=settings.bodies.cache)
-        stack.push_async_callback(bodies.close)
-        mailbox_reader = MailboxReader(postgres)
-        feed = Feed(mailbox_reader, queue)
-        stack.push_async_callback(feed.close)
-        authentication = AuthenticationClient(channel, settings.directory)
-        logins = Logins(authentication, settings.checks)
-        await logins.listen(queue)
-        recordings = Recordings(queue, NAME)
-        await recordings.listen()
-        process = ServerContext(
-            settings=settings,
-            limits=ImapLimits(append=settings.bodies.append_limit),
-            accounts=Accounts(postgres),
-            mailboxes=Mailboxes(postgres, settings.account),
-            mailbox_reader=mailbox_reader,
-            messages=Messages(postgres, settings.account),
-            bodies=bodies,
-            whole_summaries=WholeSummaries(),
-            shares=shares,
-            turns=SearchTurns(),
-            spool=spool,
-            feed=feed,
-            authentication=authentication,
-            logins=logins,
-            recordings=recordings,
-            budget=byte_shares(settings.process.in_flight, settings.shares, settings.bodies.append_limit),
-            loop_shares=LoopShares(settings.fairness),
-            tls=tls,
-        )
-        _depend(health, blobs, postgres, channel)
-        server = ImapServer(process)
-        stack.callback(server.close)
+        context = await _open_context(settings, health, tls, stack)
+        server = ImapServer(context)
+        stack.push_async_callback(server.close)
         server.listen()
-        tasks = [background(logins.run(), "session_checks"), background(recordings.run(), "recordings")]
-        if process.tls is not None:
-            tasks.append(background(process.tls.watch(), "certificates"))
+        tasks = [background(context.logins.run(), "session_checks"), background(context.recordings.run(), "recordings")]
+        if tls is not None:
+            tasks.append(background(tls.watch(), "certificates"))
         try:
             yield server
         finally:
             for task in tasks:
                 task.cancel()
+
+
+async def _open_context(
+    settings: ImapSettings, health: Health, tls: ServerTls | None, stack: contextlib.AsyncExitStack
+) -> ServerContext:
+    """What all sessions share; `stack` closes it."""
+    queue = await Queue.open(settings.nats, NAME)
+    stack.push_async_callback(queue.close)
+    blobs = BlobStore(settings.s3)
+    stack.push_async_callback(blobs.close)
+    postgres = await open_postgres(settings.postgres, NAME)
+    stack.push_async_callback(postgres.close)
+    channel = open_channel(settings.directory)
+    stack.push_async_callback(channel.close)
+    spool = Spool(blobs, None, settings.spool)
+    stack.push_async_callback(spool.close)
+    bodies = BodyCache(blobs, cache_bytes=settings.bodies.cache)
+    stack.push_async_callback(bodies.close)
+    mailbox_reader = MailboxReader(postgres)
+    feed = Feed(mailbox_reader, queue)
+    stack.push_async_callback(feed.close)
+    authentication = AuthenticationClient(channel, settings.directory)
+    logins = Logins(authentication, settings.checks)
+    await logins.listen(queue)
+    recordings = Recordings(queue, NAME)
+    await recordings.listen()
+    _depend(health, blobs, postgres, channel)
+    return ServerContext(
+        settings=settings,
+        limits=ImapLimits(append=settings.bodies.append_limit),
+        accounts=Accounts(postgres),
+        mailboxes=Mailboxes(postgres, settings.account),
+        mailbox_reader=mailbox_reader,
+        messages=Messages(postgres, settings.account),
+        bodies=bodies,
+        whole_summaries=WholeSummaries(),
+        shares=AccountShares.of_readers(settings.bodies.reading, settings.bodies.reading_per_account, metrics.READING),
+        turns=SearchTurns(),
+        spool=spool,
+        feed=feed,
+        authentication=authentication,
+        logins=logins,
+        recordings=recordings,
+        budget=byte_shares(settings.process.in_flight, settings.shares, settings.bodies.append_limit),
+        loop_shares=LoopShares(settings.fairness),
+        tls=tls,
+    )
 
 
 def _depend(health: Health, blobs: BlobStore, postgres: Postgres, channel: Channel) -> None:

@@ -27,7 +27,7 @@ from paquebot.observability.log import Log
 from paquebot.rpc import Identity, LoginEnd, SessionLogin, TranscriptRecorder
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.net.proxy import refuse_header
-from paquebot.runtime.net.slots import ConnectionSlot
+from paquebot.runtime.net.server import ConnectedClient
 from paquebot.runtime.postgres.pool import PostgresUnavailable
 from paquebot.runtime.shares.event_loop import give_way
 from paquebot.wire.imap import ast, response_codes, responses
@@ -53,15 +53,15 @@ _LOGIN_END_TEXTS = {
 class Session:
     """Runs in one task: reads a command, runs its handler, and writes the reply."""
 
-    def __init__(self, server: ServerContext, connection: ImapConnection, client: str, slot: ConnectionSlot) -> None:
+    def __init__(self, server: ServerContext, connection: ImapConnection, client: ConnectedClient) -> None:
         self._server = server
         self._connection = connection
-        self._client = client
-        self._turns = server.loop_shares.turns(client)
+        self._client = client.address
+        self._turns = server.loop_shares.turns(client.address)
         self._reader = CommandReader(
             connection, server.settings.session, server.limits, server.budget, server.settings.pace
         )
-        self._context = CommandContext(server, connection, self._reader, client, slot, self._log_in)
+        self._context = CommandContext(server, connection, self._reader, client.address, client.slot, self._log_in)
         self._state: SessionState = NotAuthenticated()
         self._login: SessionLogin | None = None
         self._abort_timer: asyncio.TimerHandle | None = None

@@ -62,6 +62,11 @@ def ids(**fields: Any) -> Iterator[None]:
         _ids.reset(token)
 
 
+def bind_ids(**fields: Any) -> None:
+    """Bind ids to every line that the current task logs from now on."""
+    _ids.set({**_ids.get({}), **fields})
+
+
 class AddressPolicy:
     """Whether mail addresses are written whole or as `*@domain`."""
 

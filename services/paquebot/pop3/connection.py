@@ -23,8 +23,8 @@ class LineTooLong(Exception):
 class Pop3Connection(ClientConnection):
     """`await` on it from its session's task only."""
 
-    def __init__(self, *, write_seconds: float, write_rate: int = MINIMUM_RATE) -> None:
-        super().__init__(write_seconds=write_seconds, write_rate=write_rate, read_high=_READ_HIGH, too_much=_TOO_MUCH)
+    def __init__(self, *, write_timeout: float, write_rate: int = MINIMUM_RATE) -> None:
+        super().__init__(write_timeout=write_timeout, write_rate=write_rate, read_high=_READ_HIGH, too_much=_TOO_MUCH)
         self._skipping = False
         self._gathered = bytearray()
         self.recorder: TranscriptRecorder[Pop3TranscriptFilter] | None = None

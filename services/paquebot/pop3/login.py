@@ -82,7 +82,7 @@ def start_tls(session: LoginContext) -> Reply | Stream:
         return fault("TLS is active already")
     if session.context.tls is None:
         return fault("TLS is not available")
-    session.connection.pause()
+    session.connection.pause_reading()
     if session.connection.buffered:
         _log.warning("cleartext_behind_stls", client=session.client)
         return Reply(pop3.err("Nothing may follow STLS before the handshake"), SessionEnded(), fault=True)

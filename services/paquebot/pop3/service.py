@@ -75,7 +75,7 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
         )
         _depend(health, blobs, postgres, channel)
         server = Pop3Server(context)
-        stack.callback(server.close)
+        stack.push_async_callback(server.close)
         server.listen()
         tasks = [background(logins.run(), "session_checks"), background(recordings.run(), "recordings")]
         if context.tls is not None:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import time
 
-from paquebot.blobs import new_ulid
 from paquebot.observability.log import Log
 from paquebot.pop3 import login, metrics, transaction, update
 from paquebot.pop3.connection import LineTooLong, Pop3Connection
@@ -20,7 +19,7 @@ from paquebot.pop3.states import AuthorizationState, SessionEnded, State, Transa
 from paquebot.rpc import Identity, SessionLogin, TranscriptRecorder
 from paquebot.runtime.net.connection import PeerGone
 from paquebot.runtime.net.proxy import refuse_header
-from paquebot.runtime.net.slots import ConnectionSlot
+from paquebot.runtime.net.server import ConnectedClient
 from paquebot.runtime.shares.event_loop import give_way
 from paquebot.wire import pop3
 from paquebot.wire.cursor import GrammarError
@@ -44,16 +43,16 @@ class _EndSession(Exception):
 class Session:
     """Runs in one task. It is the `LoginContext` of its commands."""
 
-    def __init__(self, context: ServerContext, connection: Pop3Connection, client: str, slot: ConnectionSlot) -> None:
+    def __init__(self, context: ServerContext, connection: Pop3Connection, client: ConnectedClient) -> None:
         self.context = context
         self.connection = connection
-        self.client = client
+        self.client = client.address
         """The client's IP address."""
-        self.id = new_ulid()
+        self.id = client.id
         """In every log line, and the owner of the maildrop's lease."""
         self.failed_logins = 0
-        self._slot = slot
-        self._turns = context.loop_shares.turns(client)
+        self._slot = client.slot
+        self._turns = context.loop_shares.turns(client.address)
         self._state: State = AuthorizationState()
         self._faults = 0
         self._login_deadline = asyncio.get_running_loop().time() + context.settings.session.login

@@ -25,7 +25,7 @@ from paquebot.relay.progress import AttemptProgress
 from paquebot.relay.queue.hosts import HostBusy, HostShares
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Route
-from paquebot.relay.settings import Deadlines, SmtpClientSettings
+from paquebot.relay.settings import SmtpClientSettings, SmtpTimeouts
 from paquebot.relay.smtp_client.pool import SessionPool
 from paquebot.relay.smtp_client.visit import HostVisits, OnDelivered
 
@@ -49,13 +49,13 @@ class Courier:
         pool: SessionPool,
         shares: HostShares,
         client: SmtpClientSettings,
-        deadlines: Deadlines,
+        timeouts: SmtpTimeouts,
     ) -> None:
         self._resolver = resolver
         self._pool = pool
         self._shares = shares
         self._client = client
-        self._deadlines = deadlines
+        self._timeouts = timeouts
 
     async def carry(
         self,
@@ -67,7 +67,7 @@ class Courier:
     ) -> CourierResult:
         """`on_delivered` is awaited after each transaction that delivered to some, before the next one. Raises
         OverBudget, what reading the message raises, and what `on_delivered` raises."""
-        visits = HostVisits(self._pool, self._client, self._deadlines, message, progress, on_delivered)
+        visits = HostVisits(self._pool, self._client, self._timeouts, message, progress, on_delivered)
         walk = _HostWalk(route, self._pool, self._shares, visits, progress.outcomes, self._client.slow)
         try:
             async with progress.limit_to(self._client.attempt):

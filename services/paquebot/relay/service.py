@@ -121,13 +121,13 @@ def _consumer(
 def _courier(settings: RelaySettings, pool: SessionPool) -> Courier:
     client, load, chance = settings.client, settings.load, random.SystemRandom()
     resolver = Resolver(settings.routing, settings.process.hostname, client.port, chance.shuffle)
-    return Courier(resolver, pool, HostShares(load, settings.retry, time.monotonic), client, settings.deadlines)
+    return Courier(resolver, pool, HostShares(load, settings.retry, time.monotonic), client, settings.timeouts)
 
 
 def _session_pool(settings: RelaySettings) -> SessionPool:
     client = settings.client
     contexts = TlsContexts(client.ca)
-    handshake = Handshake(settings.process.hostname, settings.deadlines, contexts, TlsMemory(), source=client.source)
+    handshake = Handshake(settings.process.hostname, settings.timeouts, contexts, TlsMemory(), source=client.source)
     return SessionPool(handshake, client)
 
 

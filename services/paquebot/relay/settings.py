@@ -29,7 +29,7 @@ class TlsPolicy(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Deadlines:
+class SmtpTimeouts:
     """Timeouts for the other host, each for a whole reply with all its lines; the defaults are the minimum of
     RFC 5321 §4.5.3.2."""
 
@@ -243,7 +243,7 @@ class RelaySettings:
     directory: DirectoryClientSettings
     spool: SpoolSettings
     client: SmtpClientSettings
-    deadlines: Deadlines
+    timeouts: SmtpTimeouts
     routing: RoutingSettings
     retry: RetrySettings
     load: RelayLoadSettings

@@ -12,6 +12,8 @@ _VALUES = {character: value for value, character in enumerate(_ALPHABET)}
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _SHIFTS = range(120, -10, -10)  # 13 pairs of characters, 10 bits each
 _RANDOM_BITS = 80
+_RANDOM_BYTES = 10
+_IDS_AT_ONCE = 100  # whose random bytes are asked of the system at once: a call for each costs as much as the rest
 
 
 class _Generator:
@@ -19,19 +21,32 @@ class _Generator:
         self._lock = threading.Lock()
         self._last_ms = -1
         self._random = 0
+        self._unused = b""
 
     def next(self, now_ms: int) -> int:
         with self._lock:
             if now_ms > self._last_ms:
                 self._last_ms = now_ms
+                if not self._unused:
+                    self._unused = os.urandom(_RANDOM_BYTES * _IDS_AT_ONCE)
+                taken, self._unused = self._unused[:_RANDOM_BYTES], self._unused[_RANDOM_BYTES:]
                 # The top bit is left free, so that counting up cannot overflow.
-                self._random = int.from_bytes(os.urandom(10), "big") >> 1
+                self._random = int.from_bytes(taken, "big") >> 1
             else:
                 self._random += 1
             return (self._last_ms << _RANDOM_BITS) | self._random
 
 
 _generator = _Generator()
+
+
+def _begin_anew() -> None:
+    """In a worker: its parent and its siblings have the same random bytes."""
+    global _generator
+    _generator = _Generator()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def new_ulid() -> str:

@@ -12,7 +12,6 @@ from paquebot.blobs import BlobStore
 from paquebot.queue import Queue
 from paquebot.rpc import AuthenticationClient, Logins, Recordings, ValidationClient, open_channel
 from paquebot.rpc.health import probe
-from paquebot.runtime.net.proxy import Proxies
 from paquebot.runtime.net.tls import ServerTls
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.process.malloc import keep_large_apart
@@ -29,7 +28,6 @@ from paquebot.smtp_ingress.settings import SLACK, SmtpIngressSettings
 from paquebot.spool import Spool
 
 NAME = "smtp_ingress"
-_CLOSING_SECONDS = 3.0  # of the drain time, to close everything else after the sessions
 
 
 async def main(context: Context, settings: SmtpIngressSettings) -> None:
@@ -38,8 +36,7 @@ async def main(context: Context, settings: SmtpIngressSettings) -> None:
         # Modules and clients live as long as the process: a full collection that walks through them takes 20 ms.
         gc.freeze()
         context.started()
-        await context.draining.wait()
-        await server.drain(max(1.0, settings.process.drain - _CLOSING_SECONDS))
+        await server.run(context.draining)
 
 
 @contextlib.asynccontextmanager
@@ -69,11 +66,10 @@ async def open_server(settings: SmtpIngressSettings, health: Health) -> AsyncIte
         health.depend("s3", blobs.probe_writes)
         health.depend("nats", queue.probe)
         health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.RecipientValidation"))
-        server = SmtpServer(
-            context, settings.policy.relay_clients, Proxies(settings.proxy), shared=settings.process.workers > 1
-        )
-        stack.push_async_callback(server.drain, 0)
-        await server.start(settings.listen)
+        server = SmtpServer(context, settings)
+        stack.push_async_callback(server.close)
+        server.listen()
+        await server.start()
         yield server
 
 

@@ -82,6 +82,14 @@ class Session:
         """When the session began, logged in, or had a message accepted, by the loop's clock."""
         connection.charge_to(context.budget.reservation(self._budget_path()))
 
+    def leave(self) -> None:
+        """End the session when it has no transaction under way."""
+        self.connection.begin_drain()
+
+    def displace(self) -> None:
+        """End the session: another client needs its slot."""
+        self.connection.displace()
+
     async def run(self) -> SessionEnd:
         """Serve the client to the end; return why it ended. Raises nothing but CancelledError."""
         try:
@@ -117,7 +125,7 @@ class Session:
         self.connection.charge_to(None)
         if self.connection.recorder is not None:
             self.connection.recorder.end()
-        await self.connection.close()
+        await self.connection.finish()
 
     async def _serve(self) -> SessionEnd:
         await self._greet()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from paquebot.blobs import BlobsUnavailable
 from paquebot.imap.capabilities import after_login, before_login
-from paquebot.imap.connection import ImapConnection, Inactive, LineTooLong
+from paquebot.imap.connection import ImapConnection, Inactive, TruncatedLine
 from paquebot.imap.dispatch import handler_of
 from paquebot.imap.errors import reply_to
 from paquebot.imap.mailbox_view.view import NoSuchSequenceNumber, View, parse_flags
@@ -60,9 +60,9 @@ def selected(enabled: frozenset[str] = frozenset()) -> Selected:
 
 
 @contextlib.asynccontextmanager
-async def pair(*, write_seconds: float = 5.0) -> AsyncIterator[tuple[ImapConnection, asyncio.StreamWriter]]:
+async def pair(*, write_timeout: float = 5.0) -> AsyncIterator[tuple[ImapConnection, asyncio.StreamWriter]]:
     """A Connection and the writer of its peer."""
-    connection = ImapConnection(write_seconds=write_seconds)
+    connection = ImapConnection(write_timeout=write_timeout)
     server = await asyncio.get_running_loop().create_server(lambda: connection, "127.0.0.1", 0)
     _, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
     try:
@@ -78,8 +78,8 @@ async def pair(*, write_seconds: float = 5.0) -> AsyncIterator[tuple[ImapConnect
 async def test_lines_are_found_however_they_are_cut(data: st.DataObject) -> None:
     lines = data.draw(st.lists(st.binary(max_size=12).map(lambda raw: raw.replace(b"\n", b"").rstrip(b"\r"))))
     raw = b"".join(line + data.draw(st.sampled_from([b"\r\n", b"\n"])) for line in lines)
-    connection = ImapConnection(write_seconds=1)
-    found: list[bytes | LineTooLong] = []
+    connection = ImapConnection(write_timeout=1)
+    found: list[bytes | TruncatedLine] = []
     while raw:
         size = data.draw(st.integers(1, 7))
         connection.data_received(raw[:size])
@@ -91,14 +91,14 @@ async def test_lines_are_found_however_they_are_cut(data: st.DataObject) -> None
 
 @given(st.integers(1, 30), st.integers(0, 60), st.integers(1, 9))
 async def test_line_limit_is_exact_and_the_rest_is_skipped(maximum: int, length: int, size: int) -> None:
-    connection = ImapConnection(write_seconds=1)
+    connection = ImapConnection(write_timeout=1)
     raw = b"x" * length + b"\r\nnext\r\n"
-    found: list[bytes | LineTooLong] = []
+    found: list[bytes | TruncatedLine] = []
     for start in range(0, len(raw), size):
         connection.data_received(raw[start : start + size])
         while (line := connection.take_line(max(maximum, 4) if found else maximum)) is not None:
             found.append(line)
-    first = b"x" * length if length <= maximum else LineTooLong(b"x" * maximum)
+    first = b"x" * length if length <= maximum else TruncatedLine(b"x" * maximum)
     assert found == [first, b"next"]
 
 
@@ -144,7 +144,7 @@ async def test_a_few_clients_at_a_time_may_send_a_long_first_command() -> None:
     long = b"a ID (" + b"y" * 30_000
 
     def fed(octets: bytes) -> ImapConnection:
-        connection = ImapConnection(write_seconds=1, long_ahead=room)
+        connection = ImapConnection(write_timeout=1, long_ahead=room)
         for start in range(0, len(octets), 1000):
             connection.data_received(octets[start : start + 1000])
         return connection
@@ -167,7 +167,7 @@ async def test_a_few_clients_at_a_time_may_send_a_long_first_command() -> None:
 
 
 async def test_peer_that_does_not_read_is_dropped() -> None:
-    async with pair(write_seconds=0.2) as (connection, writer):
+    async with pair(write_timeout=0.2) as (connection, writer):
         writer.write(b"\r\n")
         await connection.read_line(10, 5)
 

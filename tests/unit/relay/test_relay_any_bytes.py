@@ -18,7 +18,7 @@ from paquebot.relay.progress import AttemptProgress
 from paquebot.relay.queue.hosts import HostShares
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
-from paquebot.relay.settings import Deadlines, RelayLoadSettings, RetrySettings, RoutingSettings, SmtpClientSettings
+from paquebot.relay.settings import RelayLoadSettings, RetrySettings, RoutingSettings, SmtpClientSettings, SmtpTimeouts
 from paquebot.relay.smtp_client.pool import SessionPool
 from paquebot.relay.smtp_client.transaction import rcpt_parameters
 from paquebot.runtime.settings import Seconds
@@ -27,7 +27,7 @@ from paquebot.wire.address import Address
 pytestmark = pytest.mark.slow
 
 SOON = Seconds(0.1)
-DEADLINES = Deadlines(*(SOON,) * 7, starttls=SOON)
+TIMEOUTS = SmtpTimeouts(*(SOON,) * 7, starttls=SOON)
 STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 
 SAID = st.one_of(
@@ -57,18 +57,18 @@ CONTENT = st.lists(
 ).map(b"".join)
 
 
-async def carried(remote: RemoteHost, raw: bytes, paths: list[str], reverse_path: str, orcpt: str) -> CourierResult:
+async def carried(remote: RemoteHost, content: bytes, paths: list[str], reverse_path: str, orcpt: str) -> CourierResult:
     client = SmtpClientSettings(attempt=Seconds(5.0))
     resolver = Resolver(RoutingSettings(), "relay.example.org", remote.port, lambda exchangers: None)
     hosts = HostShares(RelayLoadSettings(), RetrySettings(), lambda: 0.0)
-    pool = SessionPool(handshake(deadlines=DEADLINES), client)
-    courier = Courier(resolver, pool, hosts, client, DEADLINES)
+    pool = SessionPool(handshake(timeouts=TIMEOUTS), client)
+    courier = Courier(resolver, pool, hosts, client, TIMEOUTS)
     route = Routes([f"example.net=[127.0.0.1]:{remote.port}"]).route("example.net")
 
     async def on_delivered(outcomes: Outcomes) -> None:
         assert all(result.result is RelayResult.DELIVERED for result in outcomes.values())
 
-    message = outgoing(raw, reverse_path, envid=orcpt, smtputf8=True)
+    message = outgoing(content, reverse_path, envid=orcpt, smtputf8=True)
     try:
         recipients = [RelayRecipient(path, rcpt_parameters([1, 77], orcpt)) for path in paths]
         return await courier.carry(message, route, recipients, on_delivered, AttemptProgress())
@@ -80,10 +80,10 @@ async def carried(remote: RemoteHost, raw: bytes, paths: list[str], reverse_path
 @given(SCRIPTS, OFFERED, CONTENT, st.lists(PATHS, min_size=1, max_size=3, unique=True), PATHS, st.text(max_size=9))
 @settings(max_examples=30, deadline=None)
 async def test_every_recipient_has_a_result_with_a_reason(
-    script: dict[str, object], offered: tuple[str, ...], raw: bytes, paths: list[str], reverse_path: str, orcpt: str
+    script: dict[str, object], offered: tuple[str, ...], content: bytes, paths: list[str], reverse_path: str, orcpt: str
 ) -> None:
     async with RemoteHost(script, extensions=offered) as remote:  # type: ignore[arg-type]
-        found = await carried(remote, raw, paths, reverse_path, orcpt)
+        found = await carried(remote, content, paths, reverse_path, orcpt)
     assert not found.busy
     assert found.outcomes.keys() == set(paths)
     for result in found.outcomes.values():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.support.dns_server import DnsServer
 from tests.support.loopback import free_port
-from tests.support.relay_fixtures import DEADLINES, authority, handshake, outgoing
+from tests.support.relay_fixtures import TIMEOUTS, authority, handshake, outgoing
 from tests.support.remote_host import DROP, EXTENSIONS, SILENT, RemoteHost, then_drop
 
 from paquebot.relay.courier import Courier, CourierResult
@@ -40,7 +40,7 @@ class Road:
         )
         resolver = Resolver(routing, "relay.example.org", client.port, lambda exchangers: None)
         hosts = HostShares(RelayLoadSettings(), RetrySettings(), lambda: 0.0)
-        self.courier = Courier(resolver, self.pool, hosts, client, DEADLINES)
+        self.courier = Courier(resolver, self.pool, hosts, client, TIMEOUTS)
         self.routes = Routes(routes)
         self.delivered: list[set[str]] = []
         self.in_doubt: list[bool] = []

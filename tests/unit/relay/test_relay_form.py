@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
-from tests.support.relay_fixtures import DEADLINES, outgoing, session_with
+from tests.support.relay_fixtures import TIMEOUTS, outgoing, session_with
 from tests.support.remote_host import EXTENSIONS, RemoteHost
 
 from paquebot.relay.message import RelayRecipient
@@ -34,34 +34,34 @@ PGP = (
 
 
 async def send(
-    remote: RemoteHost, raw: bytes, *to: RelayRecipient, rules: FormRules | None = None, **more: Any
+    remote: RemoteHost, content: bytes, *to: RelayRecipient, rules: FormRules | None = None, **more: Any
 ) -> Outcomes:
     session = await session_with(remote)
-    message = outgoing(raw, "s@example.org", **more)
-    outcomes = await ClientTransaction(session, message, DEADLINES, rules or FormRules(), lambda: None).run(to or (A,))
+    message = outgoing(content, "s@example.org", **more)
+    outcomes = await ClientTransaction(session, message, TIMEOUTS, rules or FormRules(), lambda: None).run(to or (A,))
     message.close()
     session.leave()
     return outcomes
 
 
-async def refused(raw: bytes, *extensions: str, **more: Any) -> tuple[str, str]:
+async def refused(content: bytes, *extensions: str, **more: Any) -> tuple[str, str]:
     with pytest.raises(MessageUnsupported) as caught:
-        await form(raw, *extensions, **more)
+        await form(content, *extensions, **more)
     return caught.value.outcome.status, caught.value.outcome.text
 
 
 async def form(
-    raw: bytes, *extensions: str, to: RelayRecipient = A, eight_bit: str = "convert", **more: Any
+    content: bytes, *extensions: str, to: RelayRecipient = A, eight_bit: str = "convert", **more: Any
 ) -> MessageForm:
     offered = dict.fromkeys(extensions, "")
-    message = outgoing(raw, "s@example.org", **more)
+    message = outgoing(content, "s@example.org", **more)
     return await FormRules(eight_bit).form(message, [to], offered, HOST)
 
 
-def decoded(raw: bytes) -> bytes:
-    content = email.message_from_bytes(raw).get_payload(decode=True)
-    assert isinstance(content, bytes)
-    return content
+def decoded(content: bytes) -> bytes:
+    payload = email.message_from_bytes(content).get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    return payload
 
 
 # --- long lines ---
@@ -72,28 +72,28 @@ async def test_long_lines_are_folded_as_quoted_printable() -> None:
         outcomes = await send(remote, LONG)
         assert outcomes["a@example.net"].status == "2.0.0"
         (taken,) = remote.messages
-        assert decoded(taken.data) == LONG.partition(b"\r\n\r\n")[2]
-        assert f"SIZE={len(taken.data)}" in taken.mail.split()
+        assert decoded(taken.content) == LONG.partition(b"\r\n\r\n")[2]
+        assert f"SIZE={len(taken.content)}" in taken.mail.split()
         assert not any(line.startswith("BDAT") for line in remote.said)
 
 
 @pytest.mark.parametrize("extensions", [CHUNKING, ("CHUNKING",)], ids=["pipelined", "one by one"])
 async def test_signed_long_lines_go_as_they_are_in_chunks(extensions: tuple[str, ...]) -> None:  # RFC 3030 §2
-    raw = DKIM + LONG
+    content = DKIM + LONG
     async with RemoteHost(extensions=extensions) as remote:
-        outcomes = await send(remote, raw, A, B)
+        outcomes = await send(remote, content, A, B)
         assert {result.status for result in outcomes.values()} == {"2.0.0"}
         (taken,) = remote.messages
-        assert taken.data == raw
-        assert remote.said[-1] == f"BDAT {len(raw)} LAST"
+        assert taken.content == content
+        assert remote.said[-1] == f"BDAT {len(content)} LAST"
         assert "DATA" not in remote.said
 
 
 async def test_the_last_line_of_a_chunk_has_an_end() -> None:
-    raw = (DKIM + LONG).removesuffix(b"\r\n")
+    content = (DKIM + LONG).removesuffix(b"\r\n")
     async with RemoteHost(extensions=CHUNKING) as remote:
-        await send(remote, raw)
-        assert remote.messages[0].data == raw + b"\r\n"
+        await send(remote, content)
+        assert remote.messages[0].content == content + b"\r\n"
 
 
 async def test_binarymime_where_it_is_offered_and_needed() -> None:  # RFC 3030 §3
@@ -110,24 +110,24 @@ async def test_a_chunk_is_not_sent_when_every_recipient_is_refused() -> None:
         session = await session_with(remote)
         message = outgoing(DKIM + LONG, "s@example.org")
         for _ in range(2):  # the session stays in step
-            outcomes = await ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
+            outcomes = await ClientTransaction(session, message, TIMEOUTS, FormRules(), lambda: None).run([A])
             assert outcomes["a@example.net"].status == "5.1.1"
         assert not any(line.startswith("BDAT") for line in remote.said)
         remote.on = {"MAIL": "451 4.3.0 Later", "RCPT": "503 5.5.1 MAIL first"}
-        outcomes = await ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
+        outcomes = await ClientTransaction(session, message, TIMEOUTS, FormRules(), lambda: None).run([A])
         assert outcomes["a@example.net"].status == "4.3.0"
         remote.on.clear()
-        outcomes = await ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None).run([A])
+        outcomes = await ClientTransaction(session, message, TIMEOUTS, FormRules(), lambda: None).run([A])
         assert outcomes["a@example.net"].status == "2.0.0"
         session.leave()
 
 
-@pytest.mark.parametrize("raw", [DKIM + LONG, PGP % (b"x" * 999)])
-async def test_signed_long_lines_are_returned_where_there_are_no_chunks(raw: bytes) -> None:
-    status, text = await refused(raw, "8BITMIME")
+@pytest.mark.parametrize("content", [DKIM + LONG, PGP % (b"x" * 999)])
+async def test_signed_long_lines_are_returned_where_there_are_no_chunks(content: bytes) -> None:
+    status, text = await refused(content, "8BITMIME")
     assert status == "5.6.2"
     assert text.startswith("the message has lines of more than 998 bytes, and a signed message")
-    assert (await form(raw, "8BITMIME", "CHUNKING")).chunked
+    assert (await form(content, "8BITMIME", "CHUNKING")).chunked
 
 
 async def test_a_long_field_is_folded_though_the_message_is_signed() -> None:
@@ -161,9 +161,9 @@ async def test_what_hosts_took_in_another_form_is_counted() -> None:
 
 
 async def test_another_limit_of_lines() -> None:
-    raw = b"Subject: x\r\n\r\n" + b"y" * 2000 + b"\r\n"
+    content = b"Subject: x\r\n\r\n" + b"y" * 2000 + b"\r\n"
     for line, rewritten in ((998, True), (2000, False), (0, False)):
-        assert ((await form(raw, line=line)).conversion is not None) is rewritten
+        assert ((await form(content, line=line)).conversion is not None) is rewritten
     assert (await form(b"\r\n" + "ä".encode() * 10, line=0)).conversion is not None
 
 
@@ -172,14 +172,14 @@ async def test_another_limit_of_lines() -> None:
 
 @pytest.mark.parametrize("signature", [b"", DKIM])
 async def test_eight_bit_text_is_converted(signature: bytes) -> None:  # RFC 6152 §3, RFC 6376 §5.3
-    raw = signature + "Subject: Grüße\r\n\r\nViele Grüße\r\n".encode()
+    content = signature + "Subject: Grüße\r\n\r\nViele Grüße\r\n".encode()
     async with RemoteHost(extensions=("PIPELINING",)) as remote:
-        await send(remote, raw)
+        await send(remote, content)
         (taken,) = remote.messages
         assert taken.mail == "MAIL FROM:<s@example.org>"
-        assert taken.data.isascii()
-        assert decoded(taken.data) == "Viele Grüße\r\n".encode()
-        subject = email.message_from_bytes(taken.data)["Subject"]
+        assert taken.content.isascii()
+        assert decoded(taken.content) == "Viele Grüße\r\n".encode()
+        subject = email.message_from_bytes(taken.content)["Subject"]
         assert str(email.header.make_header(email.header.decode_header(subject))) == "Grüße"
 
 
@@ -191,9 +191,9 @@ async def test_eight_bit_text_that_is_signed_from_end_to_end_is_returned() -> No
 
 
 async def test_a_size_that_only_the_conversion_reaches() -> None:  # RFC 1870
-    raw = b"Subject: x\r\n\r\n" + b"\xff" * 600 + b"\r\n"
+    content = b"Subject: x\r\n\r\n" + b"\xff" * 600 + b"\r\n"
     async with RemoteHost(extensions=("SIZE 700",)) as remote:
-        assert (await send(remote, raw))["a@example.net"].status == "5.3.4"
+        assert (await send(remote, content))["a@example.net"].status == "5.3.4"
         assert remote.said == ["EHLO relay.example.org", "QUIT"] or remote.said == ["EHLO relay.example.org"]
 
 
@@ -209,14 +209,14 @@ async def test_only_the_domain_is_not_ascii() -> None:  # RFC 6531 §3.3: an A-l
 
 
 async def test_utf_8_in_the_header_alone_of_a_message_that_was_submitted_here() -> None:  # RFC 6531 §3.2
-    raw = "From: Jürgen <s@example.org>\r\nTo: a@münchen.example\r\nSubject: Grüße\r\n\r\nä\r\n".encode()
+    content = "From: Jürgen <s@example.org>\r\nTo: a@münchen.example\r\nSubject: Grüße\r\n\r\nä\r\n".encode()
     async with RemoteHost(extensions=("8BITMIME",)) as remote:
-        await send(remote, raw, smtputf8=True, submitted=True)
+        await send(remote, content, smtputf8=True, submitted=True)
         (taken,) = remote.messages
-        assert taken.data.isascii()
+        assert taken.content.isascii()
         assert "SMTPUTF8" not in taken.mail
-        assert b"\r\nTo: a@xn--mnchen-3ya.example\r\n" in taken.data
-    for submitted, changed in ((False, raw), (True, raw.replace(b"To: a@", "To: ä@".encode()))):
+        assert b"\r\nTo: a@xn--mnchen-3ya.example\r\n" in taken.content
+    for submitted, changed in ((False, content), (True, content.replace(b"To: a@", "To: ä@".encode()))):
         status, text = await refused(changed, "8BITMIME", smtputf8=True, submitted=submitted)
         assert (status, text) == ("5.6.7", "the host does not take UTF-8 addresses and headers")
 
@@ -253,7 +253,7 @@ async def test_any_message_arrives_as_the_host_takes_it_or_is_refused_for_good(
     assert result.status in ("2.0.0", "5.6.2", "5.6.7"), "no failure is temporary, none is without a name"
     assert len(remote.messages) == (result.status == "2.0.0")
     for taken in remote.messages:
-        assert not re.search(rb"\r(?!\n)|(?<!\r)\n", taken.data)
+        assert not re.search(rb"\r(?!\n)|(?<!\r)\n", taken.content)
         chunked = any(line.startswith("BDAT") for line in remote.said)
-        assert chunked or max(map(len, taken.data.split(b"\r\n"))) <= 998
-        assert taken.data.isascii() or {"8BITMIME", "SMTPUTF8"} & set(offered)
+        assert chunked or max(map(len, taken.content.split(b"\r\n"))) <= 998
+        assert taken.content.isascii() or {"8BITMIME", "SMTPUTF8"} & set(offered)

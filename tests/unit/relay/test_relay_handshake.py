@@ -5,7 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.relay_fixtures import DEADLINES, HASTY, SHORT, Authority, authority, handshake, host_of, session_with
+from tests.support.relay_fixtures import (
+    SHORT,
+    SHORT_TIMEOUTS,
+    TIMEOUTS,
+    Authority,
+    authority,
+    handshake,
+    host_of,
+    session_with,
+)
 from tests.support.remote_host import BREAK_TLS, DROP, RESET, SILENT, Answer, RemoteHost, then_drop
 
 from paquebot.relay.outcome import HostUnusable, RelayResult
@@ -79,7 +88,7 @@ async def test_a_host_that_greets_with_a_refusal(greeting: str, outcome: RelayRe
 )
 async def test_a_host_that_misbehaves_is_tried_later(script: dict[str, str], status: str, text: str) -> None:
     async with RemoteHost(script) as remote:  # type: ignore[arg-type]
-        error = await refused(remote, deadlines=HASTY)
+        error = await refused(remote, timeouts=SHORT_TIMEOUTS)
         assert error.outcome.result is RelayResult.DEFERRED
         assert error.outcome.status == status
         assert error.outcome.text.startswith(text)
@@ -228,7 +237,7 @@ BREAKS_AT_STARTTLS: dict[str, Answer] = {
 async def test_a_host_that_breaks_at_starttls_gets_mail_in_clear(name: str, certificates: Authority) -> None:
     """RFC 7435 §3: better than no mail. The host is remembered, so that not each message begins with the failure."""
     memory = TlsMemory()
-    opener = handshake(deadlines=replace(DEADLINES, starttls=SHORT), memory=memory)
+    opener = handshake(timeouts=replace(TIMEOUTS, starttls=SHORT), memory=memory)
     async with RemoteHost({"STARTTLS": BREAKS_AT_STARTTLS[name]}, tls=certificates.good) as remote:
         host = host_of(remote)
         session = await opener.open(host, TlsPolicy.OPPORTUNISTIC)
@@ -245,7 +254,7 @@ async def test_a_host_that_breaks_at_starttls_gets_mail_in_clear(name: str, cert
 @pytest.mark.parametrize("policy", [TlsPolicy.ENCRYPT, TlsPolicy.VERIFY])
 async def test_never_in_clear_where_tls_is_required(name: str, policy: TlsPolicy, certificates: Authority) -> None:
     memory = TlsMemory()
-    opener = handshake(deadlines=replace(DEADLINES, starttls=SHORT), memory=memory)
+    opener = handshake(timeouts=replace(TIMEOUTS, starttls=SHORT), memory=memory)
     async with RemoteHost({"STARTTLS": BREAKS_AT_STARTTLS[name]}, tls=certificates.good) as remote:
         memory.remember(host_of(remote), TlsMode.CLEAR)  # as after mail under another policy
         with pytest.raises(HostUnusable) as caught:

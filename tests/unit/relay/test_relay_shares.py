@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.support.dns_server import DnsServer
 from tests.support.loopback import free_port
-from tests.support.relay_fixtures import DEADLINES, handshake, outgoing, session_with
+from tests.support.relay_fixtures import TIMEOUTS, handshake, outgoing, session_with
 from tests.support.remote_host import SILENT, RemoteHost
 
 from paquebot.relay.byte_shares import ByteShares
@@ -24,11 +24,11 @@ from paquebot.relay.queue.hosts import HostBusy, HostShares
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import (
-    Deadlines,
     RelayLoadSettings,
     RetrySettings,
     RoutingSettings,
     SmtpClientSettings,
+    SmtpTimeouts,
     TlsPolicy,
 )
 from paquebot.relay.smtp_client.form import FormRules
@@ -149,19 +149,20 @@ def test_edits_do_not_keep_a_message_from_going() -> None:
 class Counted:
     """A message that counts how often it was read, and the bytes reserved for it."""
 
-    def __init__(self, raw: bytes) -> None:
-        self.raw = raw
+    def __init__(self, content: bytes) -> None:
+        self.raw = content
         self.reads = 0
         self.budget = ByteGate(10**9)
         shares = ByteShares(self.budget, 10**9, 10**9)
-        self.message = OutgoingMessage(self._read, len(raw), shares, "example.net", OutgoingEnvelope("s@example.org"))
+        envelope = OutgoingEnvelope("s@example.org")
+        self.message = OutgoingMessage(self._read, len(content), shares, "example.net", envelope)
 
     async def _read(self) -> bytes:
         self.reads += 1
         return self.raw
 
-    async def send(self, session: ClientSession, deadlines: Deadlines = DEADLINES) -> Outcomes:
-        transaction = ClientTransaction(session, self.message, deadlines, FormRules(), lambda: None)
+    async def send(self, session: ClientSession, timeouts: SmtpTimeouts = TIMEOUTS) -> Outcomes:
+        transaction = ClientTransaction(session, self.message, timeouts, FormRules(), lambda: None)
         return await transaction.run([RelayRecipient("a@example.net")])
 
 
@@ -171,7 +172,7 @@ async def test_a_small_message_is_read_once_and_charged_until_the_end() -> None:
         session = await session_with(remote)
         await small.send(session)
         await small.send(session)
-    assert [message.data for message in remote.messages] == [small.raw] * 2
+    assert [message.content for message in remote.messages] == [small.raw] * 2
     assert (small.reads, small.budget.used) == (1, len(small.raw))
     small.message.close()
     assert small.budget.used == 0
@@ -189,7 +190,7 @@ async def test_a_large_message_is_not_in_memory_while_a_host_thinks(phase: str) 
         assert large.budget.used == 0
         release.set()
         await sending
-    assert [message.data for message in remote.messages] == [large.raw]
+    assert [message.content for message in remote.messages] == [large.raw]
     assert (large.reads, large.budget.used) == (2, 0)
 
 
@@ -209,7 +210,7 @@ async def test_a_large_message_is_rewritten_without_a_second_copy_of_it() -> Non
         session.send_content = lambda content, *limits: send_content(sent(content), *limits)  # type: ignore[method-assign]
         await large.send(session)
     assert (
-        email.message_from_bytes(remote.messages[0].data).get_payload(decode=True)
+        email.message_from_bytes(remote.messages[0].content).get_payload(decode=True)
         == large.raw.partition(b"\r\n\r\n")[2]
     )
     assert (large.reads, max(pieces) < 4 * KEPT_BYTES) == (2, True)
@@ -277,9 +278,9 @@ async def test_a_message_goes_at_a_least_rate() -> None:
     server = await asyncio.start_server(trickle, "127.0.0.1", 0, limit=8192)
     async with server:
         host = Host("mx.example.net", "127.0.0.1", server.sockets[0].getsockname()[1])
-        deadlines = Deadlines(*(Seconds(5.0),) * 5, block=Seconds(0.5), rate=ByteSize(2**40))
+        timeouts = SmtpTimeouts(*(Seconds(5.0),) * 5, block=Seconds(0.5), rate=ByteSize(2**40))
         large = Counted(b"Subject: x\r\n\r\n" + (b"x" * 78 + b"\r\n") * 500_000)
-        outcomes = await large.send(await handshake().open(host, TlsPolicy.OFF), deadlines)
+        outcomes = await large.send(await handshake().open(host, TlsPolicy.OFF), timeouts)
         await left.wait()
     assert outcomes["a@example.net"].text == "timed out sending the message"
     assert large.budget.used == 0
@@ -295,7 +296,7 @@ class Road:
         client = SmtpClientSettings(port=port, attempt=Seconds(1.0), slow=Seconds(0.1), idle=Seconds(0.0))
         resolver = Resolver(routing, "relay.example.org", port, lambda exchangers: None)
         self.hosts = HostShares(RelayLoadSettings(**load), RetrySettings(), lambda: 0.0)
-        self.courier = Courier(resolver, SessionPool(handshake(), client), self.hosts, client, DEADLINES)
+        self.courier = Courier(resolver, SessionPool(handshake(), client), self.hosts, client, TIMEOUTS)
         self.progress = AttemptProgress()
 
     async def carry(self) -> CourierResult:

@@ -4,14 +4,14 @@ import email
 import re
 
 import pytest
-from tests.support.relay_fixtures import DEADLINES, HASTY, outgoing, session_with
+from tests.support.relay_fixtures import SHORT_TIMEOUTS, TIMEOUTS, outgoing, session_with
 from tests.support.remote_host import DROP, EXTENSIONS, SILENT, Answer, RemoteHost, then_drop
 
 from paquebot.message import pieces
 from paquebot.message.conversion.transfer_encoding import BLOCK
 from paquebot.relay.message import RelayRecipient, with_crlf
 from paquebot.relay.outcome import Outcomes
-from paquebot.relay.settings import Deadlines
+from paquebot.relay.settings import SmtpTimeouts
 from paquebot.relay.smtp_client.form import FormRules
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
 from paquebot.relay.smtp_client.transaction import ClientTransaction
@@ -27,13 +27,13 @@ both_ways = pytest.mark.parametrize("extensions", [EXTENSIONS, PLAIN], ids=["pip
 async def send(
     session: ClientSession,
     *recipients: RelayRecipient,
-    raw: bytes = RAW,
-    deadlines: Deadlines = DEADLINES,
+    content: bytes = RAW,
+    timeouts: SmtpTimeouts = TIMEOUTS,
     eight_bit: str = "convert",
     **fields: object,
 ) -> Outcomes:
-    message = outgoing(raw, str(fields.pop("reverse_path", "s@example.org")), **fields)  # type: ignore[arg-type]
-    transaction = ClientTransaction(session, message, deadlines, FormRules(eight_bit), lambda: None)
+    message = outgoing(content, str(fields.pop("reverse_path", "s@example.org")), **fields)  # type: ignore[arg-type]
+    transaction = ClientTransaction(session, message, timeouts, FormRules(eight_bit), lambda: None)
     return await transaction.run(recipients)
 
 
@@ -49,7 +49,7 @@ async def test_a_message_arrives_byte_for_byte(extensions: tuple[str, ...]) -> N
         assert summary(outcomes) == {"a": "delivered 2.0.0", "b": "delivered 2.0.0"}
         assert outcomes["a@example.net"].text == "250 2.0.0 Taken"
         (taken,) = remote.messages
-        assert taken.data == RAW
+        assert taken.content == RAW
         assert taken.mail == f"MAIL FROM:<s@example.org> SIZE={len(RAW)}"
         assert taken.rcpt == ("RCPT TO:<a@example.net>", "RCPT TO:<b@example.net>")
         assert session.usable
@@ -122,7 +122,7 @@ async def test_every_recipient_shares_the_trouble(
 ) -> None:
     async with RemoteHost(script, extensions=extensions) as remote:
         session = await session_with(remote)
-        outcomes = await send(session, A, B, deadlines=HASTY)
+        outcomes = await send(session, A, B, timeouts=SHORT_TIMEOUTS)
         assert summary(outcomes) == {"a": expected, "b": expected}
         assert remote.messages == []
         session.leave()
@@ -166,7 +166,7 @@ async def test_data_let_in_without_a_recipient_sends_nothing() -> None:  # RFC 2
         session = await session_with(remote)
         outcomes = await send(session, A, B)
         assert summary(outcomes) == {"a": "failed 5.1.1", "b": "failed 5.1.1"}
-        assert [taken.data for taken in remote.messages] == [b""]
+        assert [taken.content for taken in remote.messages] == [b""]
         session.leave()
 
 
@@ -184,7 +184,7 @@ async def test_a_reply_before_the_end_of_a_large_message() -> None:
 
     async with RemoteHost({"DATA": "354 Go on\r\n552 5.3.4 Too big after all"}) as remote:
         session = await session_with(remote)
-        outcomes = await send(session, A, raw=large, deadlines=HASTY)
+        outcomes = await send(session, A, content=large, timeouts=SHORT_TIMEOUTS)
         assert summary(outcomes) == {"a": "failed 5.3.4"}
         assert not session.usable
 
@@ -216,24 +216,24 @@ EIGHT_BIT = b"Subject: x\r\n\r\nGr\xc3\xbc\xc3\x9fe\r\n"
 async def test_eight_bit_text() -> None:  # RFC 6152
     async with RemoteHost() as remote:
         session = await session_with(remote)
-        await send(session, A, raw=EIGHT_BIT)
+        await send(session, A, content=EIGHT_BIT)
         assert remote.messages[0].mail.endswith(" BODY=8BITMIME")
-        assert remote.messages[0].data == EIGHT_BIT
+        assert remote.messages[0].content == EIGHT_BIT
         session.leave()
 
 
 async def test_eight_bit_text_for_a_host_without_8bitmime() -> None:
     async with RemoteHost(extensions=("PIPELINING",)) as remote:
         session = await session_with(remote)
-        assert summary(await send(session, A, raw=EIGHT_BIT, eight_bit="bounce")) == {"a": "failed 5.6.3"}
-        assert summary(await send(session, A, raw=EIGHT_BIT, eight_bit="send")) == {"a": "delivered 2.0.0"}
-        assert summary(await send(session, A, raw=EIGHT_BIT)) == {"a": "delivered 2.0.0"}
+        assert summary(await send(session, A, content=EIGHT_BIT, eight_bit="bounce")) == {"a": "failed 5.6.3"}
+        assert summary(await send(session, A, content=EIGHT_BIT, eight_bit="send")) == {"a": "delivered 2.0.0"}
+        assert summary(await send(session, A, content=EIGHT_BIT)) == {"a": "delivered 2.0.0"}
         as_it_is, converted = remote.messages
         assert as_it_is.mail == converted.mail == "MAIL FROM:<s@example.org>"
-        assert as_it_is.data == EIGHT_BIT
-        message = email.message_from_bytes(converted.data)
+        assert as_it_is.content == EIGHT_BIT
+        message = email.message_from_bytes(converted.content)
         assert message.get_payload(decode=True) == b"Gr\xc3\xbc\xc3\x9fe\r\n"
-        assert (converted.data.isascii(), message.get_content_charset()) == (True, "utf-8")
+        assert (converted.content.isascii(), message.get_content_charset()) == (True, "utf-8")
         session.leave()
 
 
@@ -246,8 +246,8 @@ async def test_smtputf8_is_asked_for_only_when_needed() -> None:  # RFC 6531 §3
         session = await session_with(remote)
         await send(session, A, smtputf8=True)
         await send(session, UTF8_RECIPIENT)
-        await send(session, A, raw=UTF8_HEADER, smtputf8=True)
-        await send(session, A, raw=UTF8_HEADER)  # 8-bit bytes of no known meaning: not ours to judge
+        await send(session, A, content=UTF8_HEADER, smtputf8=True)
+        await send(session, A, content=UTF8_HEADER)  # 8-bit bytes of no known meaning: not ours to judge
         assert ["SMTPUTF8" in taken.mail for taken in remote.messages] == [False, True, True, False]
         assert remote.messages[1].rcpt == ("RCPT TO:<grüße@example.net>",)
         session.leave()
@@ -258,7 +258,7 @@ async def test_smtputf8_has_no_way_down() -> None:  # RFC 6531 §3.5
         session = await session_with(remote)
         assert summary(await send(session, UTF8_RECIPIENT)) == {"g": "failed 5.6.7"}
         assert summary(await send(session, A, reverse_path="ü@example.org")) == {"a": "failed 5.6.7"}
-        assert summary(await send(session, A, raw=UTF8_HEADER, smtputf8=True)) == {"a": "failed 5.6.7"}
+        assert summary(await send(session, A, content=UTF8_HEADER, smtputf8=True)) == {"a": "failed 5.6.7"}
         session.leave()
 
 
@@ -311,7 +311,7 @@ async def test_no_address_makes_a_command(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "stuffed"),
+    ("content", "stuffed"),
     [
         (b"", b"\r\n.\r\n"),
         (b"a\r\n", b"a\r\n.\r\n"),
@@ -321,24 +321,24 @@ async def test_no_address_makes_a_command(address: str) -> None:
         (b"a\r\n.b\r\n..\r\nc.\r\n", b"a\r\n..b\r\n...\r\nc.\r\n.\r\n"),
     ],
 )
-def test_dot_stuffing(raw: bytes, stuffed: bytes) -> None:  # RFC 5321 §4.5.2
-    assert b"".join(add_transparency(pieces(raw, []))) == stuffed
+def test_dot_stuffing(content: bytes, stuffed: bytes) -> None:  # RFC 5321 §4.5.2
+    assert b"".join(add_transparency(pieces(content, []))) == stuffed
 
 
 @pytest.mark.parametrize("before", range(-3, 4))
 @pytest.mark.parametrize("around", [b".", b"..", b"\r\n.", b"x\r\n..\r\n.\r\n", b"\r\n"])
 def test_dot_stuffing_in_pieces(before: int, around: bytes) -> None:
     """A piece may end anywhere: in a long line, before or after a line end, before a dot."""
-    for raw in (b"a" * (BLOCK + before) + around + b"z", b"a\r\n" * (BLOCK // 3) + b"b" * before + around):
-        sent = list(add_transparency(pieces(raw, [])))
+    for content in (b"a" * (BLOCK + before) + around + b"z", b"a\r\n" * (BLOCK // 3) + b"b" * before + around):
+        sent = list(add_transparency(pieces(content, [])))
         assert max(map(len, sent)) < 2 * BLOCK
-        expected = raw.replace(b"\r\n.", b"\r\n..")
-        assert b"".join(sent) == expected + (b".\r\n" if raw.endswith(b"\r\n") else b"\r\n.\r\n")
+        expected = content.replace(b"\r\n.", b"\r\n..")
+        assert b"".join(sent) == expected + (b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n")
 
 
-@pytest.mark.parametrize("raw", [b"a\n.\r\nMAIL FROM:<>", b"a\r.\rb", b"a\r\n.\nb\n", b"\n\r\n\r"])
-async def test_no_bare_line_end_leaves(raw: bytes) -> None:  # RFC 5321 §2.3.8: nothing to smuggle with
-    async with outgoing(raw).opened() as clean:
+@pytest.mark.parametrize("content", [b"a\n.\r\nMAIL FROM:<>", b"a\r.\rb", b"a\r\n.\nb\n", b"\n\r\n\r"])
+async def test_no_bare_line_end_leaves(content: bytes) -> None:  # RFC 5321 §2.3.8: nothing to smuggle with
+    async with outgoing(content).opened() as clean:
         data = b"".join(add_transparency(pieces(clean, [])))
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", data)
     assert data.count(b"\r\n.\r\n") + data.startswith(b".\r\n") == 1

@@ -13,7 +13,7 @@ class Peer(ClientConnection):
     """With its wait to be called."""
 
     def __init__(self) -> None:
-        super().__init__(write_seconds=1.0, read_high=1024)
+        super().__init__(write_timeout=1.0, read_high=1024)
 
     async def wait(self, seconds: float) -> None:
         await self._more(seconds)

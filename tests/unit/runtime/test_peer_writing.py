@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,15 +13,16 @@ from tests.dialogues.dialogue import client_tls
 
 from paquebot.cli.up.certificate import ensure_certificate
 from paquebot.runtime.net.connection import SLICE, ClientConnection, PeerGone
-from paquebot.runtime.net.listeners import AcceptedConnection, connect
+from paquebot.runtime.net.sockets import bound
 from paquebot.runtime.net.write_allowance import WriteAllowance
+from paquebot.runtime.settings import Listen
 
 _LONG = 45_000_000
 
 
 class Peer(ClientConnection):
-    def __init__(self, write_seconds: float) -> None:
-        super().__init__(write_seconds=write_seconds, read_high=1024)
+    def __init__(self, write_timeout: float) -> None:
+        super().__init__(write_timeout=write_timeout, read_high=1024)
         self.stuck = asyncio.Event()
 
     def pause_writing(self) -> None:
@@ -32,21 +32,20 @@ class Peer(ClientConnection):
 
 @contextlib.asynccontextmanager
 async def pair(
-    directory: Path, *, tls: bool, write_seconds: float
+    directory: Path, *, tls: bool, write_timeout: float
 ) -> AsyncIterator[tuple[Peer, asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection as the servers have it, and its peer, which reads only what it is asked to."""
     ensure_certificate(directory / "c.pem", directory / "k.pem", ("localhost",))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(directory / "c.pem", directory / "k.pem")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
+    with bound(Listen("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         client = asyncio.create_task(
             asyncio.open_connection("127.0.0.1", port, ssl=client_tls() if tls else None, limit=SLICE)
         )
         accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
-    peer = Peer(write_seconds)
-    assert await connect(AcceptedConnection(accepted, "127.0.0.1", tls), peer, context if tls else None)
+    peer = Peer(write_timeout)
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: peer, accepted, ssl=context if tls else None)
     reader, writer = await client
     try:
         yield peer, reader, writer
@@ -58,7 +57,7 @@ async def pair(
 @pytest.mark.parametrize("tls", [True, False])
 async def test_to_a_peer_that_does_not_read_little_is_written(tmp_path: Path, tls: bool) -> None:
     """Over TLS all was given away at once, and neither a wait nor a deadline began."""
-    async with pair(tmp_path, tls=tls, write_seconds=600.0) as (peer, reader, _):
+    async with pair(tmp_path, tls=tls, write_timeout=600.0) as (peer, reader, _):
         sending = asyncio.create_task(peer.send(bytes(_LONG)))
         await asyncio.wait_for(peer.stuck.wait(), 30)
         assert not sending.done()
@@ -70,14 +69,14 @@ async def test_to_a_peer_that_does_not_read_little_is_written(tmp_path: Path, tl
 
 @pytest.mark.parametrize("tls", [True, False])
 async def test_a_peer_that_does_not_read_in_time_is_gone(tmp_path: Path, tls: bool) -> None:
-    async with pair(tmp_path, tls=tls, write_seconds=0.1) as (peer, _, _):
+    async with pair(tmp_path, tls=tls, write_timeout=0.1) as (peer, _, _):
         with pytest.raises(PeerGone):
             await asyncio.wait_for(peer.send(bytes(_LONG)), 60)
         assert peer.gone
 
 
 async def test_the_end_does_not_wait_for_a_peer_that_does_not_read(tmp_path: Path) -> None:
-    async with pair(tmp_path, tls=False, write_seconds=0.1) as (peer, _, _):
+    async with pair(tmp_path, tls=False, write_timeout=0.1) as (peer, _, _):
         sending = asyncio.create_task(peer.send(bytes(_LONG)))
         await asyncio.wait_for(peer.stuck.wait(), 30)
         peer.close()

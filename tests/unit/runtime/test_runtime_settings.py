@@ -150,7 +150,7 @@ def test_all_faults_at_once() -> None:
 
 @pytest.mark.parametrize("replicas", ["0", "2", "4", "7", "-1"])
 def test_stream_has_1_3_or_5_copies(replicas: str) -> None:
-    assert faults(NatsSettings, NATS_REPLICAS=replicas) == [f"PAQUEBOT_NATS_REPLICAS: {replicas} is none of 1, 3, 5"]
+    assert faults(NatsSettings, NATS_REPLICAS=replicas) == [f"PAQUEBOT_NATS_REPLICAS must be 1, 3 or 5, not {replicas}"]
     assert load(NatsSettings, {"PAQUEBOT_NATS_REPLICAS": "3"}).replicas == 3
 
 

@@ -36,12 +36,8 @@ class Wire(asyncio.Transport):
         self.aborted = True
 
 
-async def _nothing(connection: SmtpConnection) -> None:
-    """No session runs: the test reads."""
-
-
 def connected(most: int) -> tuple[SmtpConnection, Wire]:
-    connection = SmtpConnection(_nothing, asyncio.get_running_loop(), write_seconds=0.05)
+    connection = SmtpConnection(write_timeout=0.05)
     wire = Wire(connection, most)
     connection.connection_made(wire)
     return connection, wire

@@ -1,7 +1,5 @@
 """The memory of commands that wait to be read is charged to their client, as that of messages is."""
 
-import asyncio
-
 import pytest
 
 from paquebot.runtime.shares.budget import SharedBudget
@@ -11,12 +9,8 @@ from paquebot.smtp_ingress.connection import Displaced, SmtpConnection
 _KIB = 1024
 
 
-async def _nothing(connection: SmtpConnection) -> None:
-    """No session runs: the test reads."""
-
-
 def connection(budget: SharedBudget, address: str) -> SmtpConnection:
-    made = SmtpConnection(_nothing, asyncio.get_running_loop(), write_seconds=1.0)
+    made = SmtpConnection(write_timeout=1.0)
     made.charge_to(budget.reservation(stranger(address)))
     return made
 

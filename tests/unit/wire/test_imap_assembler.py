@@ -59,7 +59,7 @@ def test_login_widens_the_limits() -> None:
     assert assembler.start() == NeedLine(80)
 
 
-def test_literals_stand_beside_the_text() -> None:
+def test_literals_are_kept_apart_from_the_text() -> None:
     command = assembled(b"a LOGIN {3}\r\nx y {0+}\r\n\r\n")
     assert command.text == b"a LOGIN {3}\r\n {0+}\r\n"
     assert command.literals == (Literal(b"x y"), Literal(b""))
@@ -75,7 +75,7 @@ def test_a_literal_may_hold_line_ends_and_announcements() -> None:
     "text",
     [b"a X {}", b"a X {+}", b"a X {5-}", b"a X {5+ }", b"a X 5}", b"a X {5a}", b"a X {-5}", b"a X }", b"a X {5}."],
 )
-def test_what_announces_no_literal_is_text(text: bytes) -> None:
+def test_braces_that_announce_no_literal_are_text(text: bytes) -> None:
     assert assembled(text).text == text
 
 
@@ -124,7 +124,7 @@ def test_an_absurd_literal_ends_the_connection() -> None:
         assert fed.outcomes == [Refuse(reply, close=True)]
 
 
-def test_what_is_thrown_away_is_bounded_in_sum() -> None:
+def test_discarded_octets_are_bounded_in_sum() -> None:
     fed = feed(b"a LOGIN {600+}\r\n" + b"x" * 600 + b" {600+}\r\n", small())
     (refusal,) = fed.outcomes
     assert isinstance(refusal, Refuse)
@@ -183,7 +183,7 @@ def test_a_line_without_end_ends_the_connection() -> None:
     assert feed(b"x" * 81, small()).outcomes == [Refuse(untagged, close=True)]
 
 
-def test_a_long_line_given_whole_is_refused_too() -> None:
+def test_a_complete_long_line_is_refused_too() -> None:
     assembler = small()
     assembler.start()
     want = assembler.line(b"a " + b"x" * 79)
@@ -214,7 +214,7 @@ def test_the_message_is_announced_with_its_command() -> None:
     assert parse_command(complete.assembled) == expected
 
 
-def test_the_mailbox_may_be_a_literal_and_is_no_message() -> None:
+def test_a_literal_mailbox_is_not_a_message() -> None:
     assembler = logged_in()
     assembler.start()
     assert assembler.line(b"a append {5}") == NeedLiteral(5, True, LiteralKind.NORMAL)
@@ -243,7 +243,7 @@ def test_a_message_over_the_limit_is_refused_unread() -> None:
     assert fed.messages == []
 
 
-def test_wrong_arguments_are_told_before_the_message_is_sent() -> None:
+def test_wrong_arguments_are_refused_before_the_message_is_sent() -> None:
     (refusal,) = feed(b'a APPEND x (\\Seen) "tomorrow" {5}\r\n').outcomes
     text = b"a BAD expected a day of two places at octet 20\r\n"
     assert refusal == Refuse(text, close=False)
@@ -254,7 +254,7 @@ def test_no_message_is_read_before_login() -> None:
     assert refusal == Refuse(b"a BAD APPEND is not valid before login\r\n", close=False)
 
 
-def test_the_service_may_decline_a_message() -> None:
+def test_the_service_may_refuse_a_message() -> None:
     assembler = logged_in()
     assembler.start()
     assembler.line(b"a APPEND x {5}")
@@ -266,7 +266,7 @@ def test_the_service_may_decline_a_message() -> None:
     assert assembler.line(b"") == Refuse(b"a NO [TRYCREATE] no\r\n", close=False)
 
 
-def test_the_caller_must_follow() -> None:
+def test_a_caller_out_of_phase_gets_a_runtime_error() -> None:
     assembler = CommandAssembler()
     with pytest.raises(RuntimeError):
         assembler.line(b"a NOOP")

@@ -141,7 +141,7 @@ def test_message_global_is_basic_in_rev1_only() -> None:
     assert ENVELOPE_TEXT in structure(part, rev2=True)
 
 
-def test_the_grammar_holds_for_what_is_missing() -> None:
+def test_missing_parts_are_written_as_the_grammar_requires() -> None:
     """RFC 3501 §9: a multipart has at least one body, an embedded message an envelope and a body."""
     empty = b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7BIT" 0 0)'
     assert structure(BodyPart(type=b"MULTIPART"), extended=False) == b"(" + empty + b' "MIXED")'

@@ -203,7 +203,7 @@ def test_8_bit_names_are_utf8_when_it_is_not_enabled() -> None:
         parsed(b'a CREATE "\xe9"')
 
 
-def test_octets_that_are_no_name_are_a_name_that_no_mailbox_has() -> None:
+def test_octets_that_are_not_a_name_match_no_mailbox() -> None:
     for raw in (b"&", b"a&AGE-", b"\xe9", b"&2D0-"):
         assert parsed(b"a SELECT " + raw) == ast.Select(b"a", NO_NAME)
         assert parsed(b"a LSUB " + raw + b" x") == ast.Lsub(b"a", NO_NAME, "x")

@@ -91,9 +91,7 @@ WRONG_BEFORE_LOGIN = [
 
 
 @pytest.mark.parametrize(("raw", "tag", "expected", "position"), WRONG_BEFORE_LOGIN, ids=lambda value: str(value)[:40])
-def test_before_login_the_grammar_is_kept_to_the_letter(
-    raw: bytes, tag: bytes | None, expected: str, position: int
-) -> None:
+def test_before_login_the_grammar_is_strict(raw: bytes, tag: bytes | None, expected: str, position: int) -> None:
     with pytest.raises(BadSyntax) as caught:
         parse_command(assembled(raw), liberal=False)
     assert expected in caught.value.message
@@ -125,12 +123,12 @@ def test_append_date(moment: bytes, expected: str, position: int) -> None:
     assert caught.value.position == position
 
 
-def test_an_announced_literal_that_is_not_there_is_an_error() -> None:
+def test_an_announced_literal_that_is_missing_is_an_error() -> None:
     with pytest.raises(BadSyntax, match="a literal's octets"):
         parse_command(AssembledCommand(b"a LOGIN {3}\r\n x"))
 
 
-def test_a_message_is_no_string_and_a_string_is_no_message() -> None:
+def test_a_message_is_not_a_string() -> None:
     with pytest.raises(BadSyntax, match="a message as a literal"):
         parse_command(AssembledCommand(b"a APPEND x {3}\r\n", (Literal(b"abc"),)))
     with pytest.raises(BadSyntax, match="the end of the command"):
@@ -190,7 +188,7 @@ def test_every_count_is_bounded(within: bytes, beyond: bytes) -> None:
     ],
     ids=["parentheses", "NOT", "OR on the left", "OR on the right", "OR in parentheses"],
 )
-def test_search_keys_are_nested_as_deep_as_a_client_likes(program: bytes) -> None:
+def test_search_keys_may_be_nested_to_any_depth(program: bytes) -> None:
     assert isinstance(parsed(b"a SEARCH " + program), ast.Search)
 
 
@@ -202,7 +200,7 @@ WORDS = st.sampled_from(VOCABULARY.split(b"|"))
 
 
 @given(st.lists(st.one_of(WORDS, st.binary(max_size=4)), max_size=40).map(b"".join), st.booleans())
-def test_nothing_but_bad_syntax_is_raised(text: bytes, utf8: bool) -> None:
+def test_only_bad_syntax_is_raised(text: bytes, utf8: bool) -> None:
     literals = (Literal(b"x"), Literal(b"\0y", binary=True))
     error = syntax_error(AssembledCommand(b"a " + text, literals), utf8=utf8)
     if error is not None:

@@ -65,7 +65,7 @@ MEANT = [
 
 
 @pytest.mark.parametrize(("sent", "meant"), MEANT, ids=lambda value: str(value)[:50])
-def test_what_is_meant_is_understood(sent: bytes, meant: bytes) -> None:
+def test_common_mistakes_are_accepted(sent: bytes, meant: bytes) -> None:
     assert parsed(sent) == parsed(meant)
 
 
@@ -101,7 +101,7 @@ def test_dates_and_flags_of_append(sent: bytes, meant: bytes) -> None:
     assert appended(b"a  append  x  " + sent + b"  {1+}\r\nx \r\n") == there
 
 
-def test_flags_that_cannot_be_kept_do_not_cost_the_message() -> None:
+def test_flags_that_cannot_be_stored_do_not_cost_the_message() -> None:
     flags = b'( \\Seen \\Recent \\* OIB-Seen-[Gmail]/All "x" caf\xc3\xa9 {5 \\ %s a%%b $Forwarded )' % (b"x" * 256)
     (message,) = appended(b"a APPEND x " + flags + b" {1+}\r\nx\r\n").messages
     assert message.flags == ("\\Seen", "$Forwarded")
@@ -120,10 +120,10 @@ def test_header_lines_of_rfc_1730() -> None:
 
 
 @pytest.mark.parametrize("tag", [b"a(1)", b'"x"', b"1%", b"\\", b"{3}", b"a+b", b"x*", b"]", b"x" * 256])
-def test_any_printable_tag_is_one(tag: bytes) -> None:
+def test_any_printable_tag_is_accepted(tag: bytes) -> None:
     assert parsed(tag + b" NOOP") == ast.Noop(tag)
 
 
-def test_a_message_of_append_is_known_whatever_stands_around_it() -> None:
+def test_a_message_of_append_is_recognised_in_any_context() -> None:
     fed = feed(b"{3} append  x  (\\Seen )  {3+}\r\nabc  {2+}\r\nde \r\n")
     assert fed.messages == [b"abc", b"de"]

@@ -74,7 +74,7 @@ def test_names_round_trip(name: str) -> None:
 
 @given(st.binary())
 @example(b"&-&-")
-def test_whatever_decodes_was_canonical(raw: bytes) -> None:
+def test_every_name_that_decodes_is_canonical(raw: bytes) -> None:
     try:
         name = decode_mutf7(raw)
     except MailboxNameError:
@@ -168,7 +168,7 @@ def test_a_hostile_pattern_takes_no_time() -> None:
 
 
 @given(st.lists(st.text("ab/%*", max_size=5), max_size=4), st.text("ab/", max_size=8))
-def test_patterns_together_match_as_each_does(patterns: list[str], name: str) -> None:
+def test_patterns_together_match_as_each_alone(patterns: list[str], name: str) -> None:
     together = ListPatterns(patterns).matches(name)
     assert together is any(matches_by_definition(pattern, name) for pattern in patterns)
 
@@ -190,7 +190,7 @@ def read(text: str) -> SequenceSet:
 
 
 @pytest.mark.parametrize("text", ["1", "1,3,5", "4:2", "*", "*:4", "2,4:7,9,12:*", "$", "1,1,1"])
-def test_sets_print_as_they_were_read(text: str) -> None:
+def test_sets_are_written_as_they_were_read(text: str) -> None:
     assert str(read(text)) == text
 
 

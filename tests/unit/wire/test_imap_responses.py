@@ -69,13 +69,13 @@ def test_astring_form(value: bytes, written: bytes) -> None:
 
 
 @given(st.binary().map(lambda raw: raw.replace(b"\0", b"")), st.binary().map(lambda raw: raw.replace(b"\0", b"")))
-def test_what_is_written_as_a_string_reads_back(first: bytes, second: bytes) -> None:
+def test_a_written_string_reads_back(first: bytes, second: bytes) -> None:
     raw = b"a LOGIN " + astring(first) + b" " + string(second) + b"\r\n"
     assert parsed(raw) == ast.Login(b"a", first, second)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.booleans())
-def test_what_is_written_as_a_mailbox_reads_back(name: str, utf8: bool) -> None:
+def test_a_written_mailbox_reads_back(name: str, utf8: bool) -> None:
     out = bytearray()
     responses.write_mailbox(out, "x/" + name.replace("\0", ""), utf8=utf8)
     assert parsed(b"a SELECT " + out, utf8=utf8) == ast.Select(b"a", "x/" + name.replace("\0", ""))
@@ -292,7 +292,7 @@ def test_a_large_section_is_streamed_by_the_caller() -> None:
     assert bytes(out) == b")\r\n"
 
 
-def test_an_empty_fetch_line_is_no_line() -> None:
+def test_a_fetch_line_without_items_is_not_written() -> None:
     out = bytearray()
     FetchResponse(out, 1).close()
     assert not out

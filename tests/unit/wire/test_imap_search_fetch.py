@@ -165,7 +165,7 @@ def test_fetch_items(text: bytes, expected: tuple[FetchAttribute, ...]) -> None:
         (b"BINARY.SIZE[1]", b"BINARY.SIZE[1]"),
     ],
 )
-def test_section_is_answered_under_its_name(asked: bytes, answered: bytes) -> None:
+def test_section_is_answered_under_the_name_of_the_command(asked: bytes, answered: bytes) -> None:
     command = parsed(b"a FETCH 5 " + asked)
     assert isinstance(command, ast.Fetch)
     (attribute,) = command.attributes

@@ -9,7 +9,7 @@ import random
 from paquebot.imap import metrics
 from paquebot.imap.command_reader import EndRequested
 from paquebot.imap.commands.context import CommandContext
-from paquebot.imap.connection import Inactive, LineTooLong
+from paquebot.imap.connection import Inactive, TruncatedLine
 from paquebot.imap.mailbox_view import updates
 from paquebot.imap.mailbox_view.feed import end_spans
 from paquebot.imap.reply import Reply, Stream, bad, in_chunks, ok
@@ -89,7 +89,7 @@ def _take_line(context: CommandContext) -> bytes | None:
     if context.connection.is_longer(_MAX_LINE):
         return b""
     line = context.connection.take_line(_MAX_LINE)
-    assert not isinstance(line, LineTooLong)
+    assert not isinstance(line, TruncatedLine)
     return line
 
 

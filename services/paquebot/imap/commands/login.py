@@ -4,7 +4,7 @@ import asyncio
 
 from paquebot.imap import metrics
 from paquebot.imap.commands.context import CommandContext
-from paquebot.imap.connection import LineTooLong
+from paquebot.imap.connection import TruncatedLine
 from paquebot.imap.metrics import LoginResult
 from paquebot.imap.reply import Reply, ReplySent, ReplyStatus, Stream, bad, no, ok
 from paquebot.imap.states import Authenticated, LoggedInAccount, LoggedOut, NotAuthenticated
@@ -25,7 +25,7 @@ async def start_tls(context: CommandContext, state: NotAuthenticated, command: a
         return bad("TLS is active already")
     if context.server.tls is None:
         return bad("TLS is not available")
-    context.connection.pause()
+    context.connection.pause_reading()
     if context.connection.buffered:
         return Reply(
             ReplyStatus.BAD,
@@ -58,7 +58,7 @@ async def _plain(context: CommandContext, message: bytes | None) -> Stream:
         yield responses.challenge(b"")
         line = await context.reader.read_answer(MAX_RESPONSE)
         try:
-            message = None if isinstance(line, LineTooLong) else parse_authenticate_line(line)
+            message = None if isinstance(line, TruncatedLine) else parse_authenticate_line(line)
         except BadSyntax as fault:
             yield bad(fault.message)
             return

@@ -23,7 +23,7 @@ from paquebot.relay.outcome import (
     outcome_of,
     reply_text,
 )
-from paquebot.relay.settings import Deadlines, TlsPolicy
+from paquebot.relay.settings import SmtpTimeouts, TlsPolicy
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
 from paquebot.relay.smtp_client.stream import PlaintextInjected, open_stream
 from paquebot.relay.smtp_client.tls import TlsContexts, TlsMemory, TlsMode
@@ -48,10 +48,10 @@ class Handshake:
     """Opens sessions. `hostname`: our name in EHLO; `source`: a local address to connect from, or empty."""
 
     def __init__(
-        self, hostname: str, deadlines: Deadlines, contexts: TlsContexts, memory: TlsMemory, *, source: str = ""
+        self, hostname: str, timeouts: SmtpTimeouts, contexts: TlsContexts, memory: TlsMemory, *, source: str = ""
     ) -> None:
         self._hostname = hostname
-        self._deadlines = deadlines
+        self._timeouts = timeouts
         self._contexts = contexts
         self._memory = memory
         self._source = source
@@ -106,7 +106,7 @@ class Handshake:
 
     async def _connect(self, host: Host) -> ClientSession:
         try:
-            stream = await open_stream(host.address, host.port, self._deadlines.connect, self._source)
+            stream = await open_stream(host.address, host.port, self._timeouts.connect, self._source)
         except TimeoutError:
             metrics.CONNECTION[ConnectionResult.TIMEOUT].inc()
             raise HostUnusable(host, deferred(NO_ANSWER, "connection timed out", host, elsewhere=True)) from None
@@ -118,14 +118,14 @@ class Handshake:
 
     async def _greet(self, session: ClientSession) -> None:
         """RFC 5321 §4.3.2: 220, or 421, 521 (RFC 7504) and 554 for "no mail here"; then EHLO."""
-        greeting = await session.reply(self._deadlines.greeting, "connection")
+        greeting = await session.reply(self._timeouts.greeting, "connection")
         if greeting.code != 220:
             raise self._refused(session, greeting)
         await self._hello(session)
 
     async def _hello(self, session: ClientSession) -> None:
         """RFC 5321 §3.2 and §4.1.1.1: EHLO, and HELO for a host without EHLO."""
-        seconds = self._deadlines.greeting
+        seconds = self._timeouts.greeting
         reply = await session.command(f"EHLO {self._hostname}", seconds, "EHLO")
         if reply.is_positive:
             session.extensions = parse_extensions(reply.text)
@@ -145,12 +145,12 @@ class Handshake:
         in_clear = policy in (TlsPolicy.OFF, TlsPolicy.OPPORTUNISTIC)
         if mode is not TlsMode.CLEAR and "STARTTLS" in session.extensions:
             try:
-                reply = await session.command("STARTTLS", self._deadlines.starttls, "STARTTLS")
+                reply = await session.command("STARTTLS", self._timeouts.starttls, "STARTTLS")
                 if reply.code == 220:
                     await self._start_tls(session, mode)
                     return
                 if in_clear:  # the host may close after its refusal: another connection in clear then
-                    await session.command("NOOP", self._deadlines.starttls, "NOOP")
+                    await session.command("NOOP", self._timeouts.starttls, "NOOP")
             except SessionBroken as broken:
                 raise _TlsBroken(broken.text, certificate=False) from None
             if not in_clear:
@@ -169,7 +169,7 @@ class Handshake:
         if name is None and mode is TlsMode.VERIFIED:
             raise _TlsBroken("no certificate can be for the host's name", certificate=True)
         try:
-            session.tls = await session.stream.start_tls(self._contexts.of(mode), name, self._deadlines.starttls)
+            session.tls = await session.stream.start_tls(self._contexts.of(mode), name, self._timeouts.starttls)
             session.extensions = {}
             await self._hello(session)
         except ssl.SSLCertVerificationError as error:
@@ -183,7 +183,7 @@ class Handshake:
 
     async def _log_in(self, session: ClientSession, credentials: Credentials) -> None:
         """Only after TLS. A refusal is temporary: it concerns our settings, not the mail."""
-        host, seconds = session.host, self._deadlines.greeting
+        host, seconds = session.host, self._timeouts.greeting
         if not session.tls:
             raise HostUnusable(host, deferred(NO_TLS, "no login without TLS", host))
         offered = session.extensions.get("AUTH", "").upper().split()

@@ -26,7 +26,7 @@ from paquebot.relay.outcome import (
     outcome_of,
     reply_text,
 )
-from paquebot.relay.settings import Deadlines
+from paquebot.relay.settings import SmtpTimeouts
 from paquebot.relay.smtp_client.form import FormRules, MessageForm, MessageUnsupported
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
 from paquebot.wire.smtp.extensions import size_limit
@@ -42,13 +42,13 @@ class ClientTransaction:
         self,
         session: ClientSession,
         message: OutgoingMessage,
-        deadlines: Deadlines,
+        timeouts: SmtpTimeouts,
         rules: FormRules,
         on_content: Callable[[], None],
     ) -> None:
         self._session = session
         self._message = message
-        self._deadlines = deadlines
+        self._timeouts = timeouts
         self._rules = rules
         self._form = MessageForm(0)
         self._on_content = on_content
@@ -71,7 +71,7 @@ class ClientTransaction:
     async def _transact(self, recipients: Sequence[RelayRecipient]) -> Outcomes:
         session = self._session
         if session.open_transaction:
-            await session.command("RSET", self._deadlines.mail, "RSET")
+            await session.command("RSET", self._timeouts.mail, "RSET")
         session.open_transaction = True
         session.messages += 1
         start = time.perf_counter()
@@ -112,7 +112,7 @@ class ClientTransaction:
         if pipelined:
             content = () if self._form.chunked else ("DATA",)
             self._session.send("\r\n".join((*commands, *content)), "MAIL")
-        mail = await self._answer(None if pipelined else commands[0], self._deadlines.mail, "MAIL")
+        mail = await self._answer(None if pipelined else commands[0], self._timeouts.mail, "MAIL")
         if not mail.is_positive:
             return await self._mail_refused(mail, recipients, pipelined=pipelined)
         outcomes: Outcomes = {}
@@ -151,10 +151,10 @@ class ClientTransaction:
         """Read the replies to RCPT and DATA that were sent behind a refused MAIL."""
         try:
             for _ in range(rcpt_replies):
-                await self._session.reply(self._deadlines.rcpt, "RCPT")
+                await self._session.reply(self._timeouts.rcpt, "RCPT")
             if self._form.chunked:
                 return
-            data = await self._session.reply(self._deadlines.data, "DATA")
+            data = await self._session.reply(self._timeouts.data, "DATA")
             if data.code == 354:
                 await self._send_empty_content()
         except SessionBroken:
@@ -166,7 +166,7 @@ class ClientTransaction:
         """The accepted recipients; the others get their outcomes. Raises SessionBroken."""
         accepted: list[RelayRecipient] = []
         for recipient, command in zip(recipients, commands, strict=True):
-            reply = await self._answer(None if pipelined else command, self._deadlines.rcpt, "RCPT")
+            reply = await self._answer(None if pipelined else command, self._timeouts.rcpt, "RCPT")
             if reply.is_positive:
                 accepted.append(recipient)
             else:
@@ -185,7 +185,7 @@ class ClientTransaction:
         """DATA and the content, when a recipient was accepted. Raises SessionBroken."""
         if not accepted and not pipelined:
             return
-        reply = await self._answer(None if pipelined else "DATA", self._deadlines.data, "DATA")
+        reply = await self._answer(None if pipelined else "DATA", self._timeouts.data, "DATA")
         if reply.code == 354 and not accepted:
             await self._send_empty_content()  # RFC 2920 §3.1
             return
@@ -205,19 +205,19 @@ class ClientTransaction:
 
     async def _send_content(self, framed: Callable[[Iterable[bytes]], Iterable[bytes]]) -> Reply:
         """The content, and the reply to it. Raises SessionBroken."""
-        deadlines = self._deadlines
-        total = deadlines.block + self._form.size / deadlines.rate
+        timeouts = self._timeouts
+        total = timeouts.block + self._form.size / timeouts.rate
         async with self._message.opened() as content:
             pieces = framed(self._message.pieces(content, self._form.conversion))
             self._content_sent = True
             self._on_content()
-            complete = await self._session.send_content(pieces, deadlines.block, total)
+            complete = await self._session.send_content(pieces, timeouts.block, total)
         return await self._reply_to_content(complete=complete)
 
     async def _reply_to_content(self, *, complete: bool) -> Reply:
         """A reply that came before the final dot was sent can only be a refusal. Raises SessionBroken."""
         session = self._session
-        reply = await self._answer(None, self._deadlines.end, "message")
+        reply = await self._answer(None, self._timeouts.end, "message")
         if not complete:
             broken = session.broken(PROTOCOL_ERROR, f"reply before the end of the message: {reply_text(reply)}")
             if reply.is_positive:
@@ -227,7 +227,7 @@ class ClientTransaction:
     async def _send_empty_content(self) -> None:
         """RFC 2920 §3.1: DATA was accepted without a recipient; a lone dot ends it, and the reply means nothing."""
         self._session.send(".", "message")
-        await self._session.reply(self._deadlines.end, "message")
+        await self._session.reply(self._timeouts.end, "message")
         self._session.open_transaction = False
 
     def _settle(self, reply: Reply, accepted: Sequence[RelayRecipient], outcomes: Outcomes) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from paquebot.relay.message import OutgoingMessage, RelayRecipient
 from paquebot.relay.outcome import HostUnusable, Outcomes, RelayOutcome, RelayResult
 from paquebot.relay.progress import AttemptProgress
-from paquebot.relay.settings import Deadlines, SmtpClientSettings
+from paquebot.relay.settings import SmtpClientSettings, SmtpTimeouts
 from paquebot.relay.smtp_client.form import FormRules
 from paquebot.relay.smtp_client.pool import SessionKey, SessionPool
 from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
@@ -22,14 +22,14 @@ class HostVisits:
         self,
         pool: SessionPool,
         client: SmtpClientSettings,
-        deadlines: Deadlines,
+        timeouts: SmtpTimeouts,
         message: OutgoingMessage,
         progress: AttemptProgress,
         on_delivered: OnDelivered,
     ) -> None:
         self._pool = pool
         self._max_recipients = client.recipients
-        self._deadlines = deadlines
+        self._timeouts = timeouts
         self._rules = FormRules(client.eight_bit)
         self._message = message
         self._progress = progress
@@ -70,7 +70,7 @@ class HostVisits:
     async def _transact(self, session: ClientSession, recipients: Sequence[RelayRecipient]) -> Outcomes:
         """One transaction, recorded before anything else happens. Raises SessionBroken before MAIL is answered."""
         progress = self._progress
-        transaction = ClientTransaction(session, self._message, self._deadlines, self._rules, progress.enter_doubt)
+        transaction = ClientTransaction(session, self._message, self._timeouts, self._rules, progress.enter_doubt)
         try:
             outcomes = await transaction.run(recipients)
         except SessionBroken:

@@ -10,6 +10,7 @@ network is not looked at; time, bytes and the number of connections in this phas
 
 import asyncio
 import enum
+import functools
 import ipaddress
 import socket
 from collections.abc import Sequence
@@ -173,6 +174,7 @@ def close_if_cancelled(sock: socket.socket, task: asyncio.Future[None]) -> None:
         sock.close()
 
 
+@functools.lru_cache(maxsize=1024)
 def one_spelling(host: str) -> str:
     """An IP address without its zone, an IPv4-mapped one as IPv4 (RFC 4291 §2.5.5.2)."""
     address = ipaddress.ip_address(host.partition("%")[0])

@@ -1,7 +1,7 @@
-"""Tasks that nobody awaits: kept alive to their end, and none ends with an error that nobody sees.
+"""Background tasks: kept alive to their end, with every error logged and counted.
 
-The event loop holds its tasks weakly, and tells of an error only when a task that failed is thrown away, which may be
-never. Tasks that somebody awaits, and those of a TaskGroup, need none of this.
+The event loop has weak references to its tasks, and reports an error only when a failed task is collected, which may be
+never. Tasks that other code awaits, and those of a TaskGroup, need none of this.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from paquebot.observability.metrics import Bounded, counter
 
 FAILURES = counter(
     "paquebot_task_failures_total",
-    "Background tasks that ended with an error that was not foreseen",
+    "Background tasks that ended with an unexpected error",
     {"task": Bounded("the names of tasks in the code, and `other`")},
 )
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def background(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-    """A task of its own. Its error is logged and counted under `name`; cancel it, or let it end."""
+    """Start a task, whose error is logged and counted under `name`. Cancel it, or let it end."""
     task = asyncio.get_running_loop().create_task(work, name=name)
     _running.add(task)
     task.add_done_callback(_ended)
@@ -36,11 +36,11 @@ def background(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
 def _ended(task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
-        _tell(task.get_name(), error)
+        report_failure(task.get_name(), error)
 
 
 def watch_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
-    """Log and count what the loop itself finds: errors of callbacks, and of tasks that were thrown away unawaited."""
+    """Log and count what the loop itself reports: errors of callbacks, and of tasks that no code awaited."""
     FAILURES.labels("other")
     loop.set_exception_handler(_on_loop_error)
 
@@ -48,12 +48,13 @@ def watch_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
 def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     if isinstance(error, BaseException):
-        _tell("other", error)
+        report_failure("other", error)
     else:
         FAILURES.labels("other").inc()
         _log.error("loop_error", message=str(context.get("message", "")))
 
 
-def _tell(name: str, error: BaseException) -> None:
+def report_failure(name: str, error: BaseException) -> None:
+    """Log and count the error of a task."""
     FAILURES.labels(name).inc()
     _log.error("task_failed", task=name, error="".join(traceback.format_exception(error)))
