@@ -7,7 +7,7 @@ from paquebot.mailstore.errors import MaildropLocked
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.pop3 import capabilities, metrics
-from paquebot.pop3.connection import LineTooLong, Pop3Connection
+from paquebot.pop3.connection import Pop3Connection
 from paquebot.pop3.context import ServerContext
 from paquebot.pop3.exact_sizes import with_exact_sizes
 from paquebot.pop3.lease import Lease
@@ -18,6 +18,7 @@ from paquebot.pop3.reading import MaildropReader
 from paquebot.pop3.reply import Reply, Stream, fault, positive
 from paquebot.pop3.states import AuthorizationState, SessionEnded, TransactionState
 from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, LoginRefusal, RateLimited
+from paquebot.runtime.net.connection import LineTooLong
 from paquebot.wire import pop3
 from paquebot.wire.pop3 import Code
 from paquebot.wire.sasl import MAX_RESPONSE, BadSasl, Credentials, decode_response, parse_login, parse_plain
