@@ -227,7 +227,7 @@ def board(uid: str, title: str, description: str, services: str) -> dashboard.Da
             .type("prometheus")
         )
         .with_variable(
-            _variable("namespace", "Namespace", f"label_values({build}, namespace)", "Where a release is installed.")
+            _variable("namespace", "Namespace", f"label_values({build}, namespace)", "The namespace of the release.")
         )
         .with_variable(
             _variable(
@@ -242,7 +242,7 @@ def board(uid: str, title: str, description: str, services: str) -> dashboard.Da
                 "pod",
                 "Pod",
                 f'label_values({build}{{namespace=~"$namespace", service=~"$service"}}, pod)',
-                "All pods, or those to look at alone.",
+                "All pods, or some of them.",
             )
         )
         .annotation(_annotation("New version", VERSIONS, "purple"))
@@ -294,7 +294,7 @@ def filled(built: dashboard.Dashboard, *rows: tuple[str, Sequence[Panel]]) -> da
 
 
 def sessions_on_the_loop() -> timeseries.Panel:
-    """How much of the event loop sessions take, and how often one must wait for its share."""
+    """Share of the event loop that sessions use, and how often one must wait for its turn."""
     return graph(
         "Sessions on the event loop",
         "Seconds a second for which sessions held it, and waits of those that used more than their share.",

@@ -1,4 +1,4 @@
-"""Delivery and queue: what waits, how fast it becomes mail in mailboxes, what was put aside."""
+"""Delivery and queue: waiting jobs, the time to a mailbox, held jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def delivery_queue() -> dashboard.Dashboard:
     base = board(
         "delivery-queue",
         "Delivery and queue",
-        "What waits in JetStream, and how it becomes mail in mailboxes.",
+        "Jobs in JetStream, and their delivery to mailboxes.",
         "delivery|relay",
     )
     return filled(
@@ -40,7 +40,7 @@ def delivery_queue() -> dashboard.Dashboard:
                 ),
                 number(
                     "Delivered",
-                    "Recipients a second put into a mailbox.",
+                    "Recipients a second delivered to a mailbox.",
                     "cps",
                     rate(RECIPIENTS, where='outcome="delivered"'),
                 ),
@@ -53,14 +53,14 @@ def delivery_queue() -> dashboard.Dashboard:
                 ),
                 number(
                     "Jobs again",
-                    "Jobs a second given back to the queue.",
+                    "Jobs a second deferred.",
                     "cps",
                     f"{rate('paquebot_delivery_again_jobs_total')} or vector(0)",
                     steps=((None, GREEN), (0.1, RED)),
                 ),
                 number(
                     "Held jobs",
-                    "Jobs that were put aside and wait for an operator: `paquebot queue list`.",
+                    "Held jobs, which wait for an operator: `paquebot queue list`.",
                     "short",
                     "max(paquebot_queue_held_jobs{sel})",
                     steps=((None, GREEN), (1, RED)),
@@ -99,13 +99,13 @@ def delivery_queue() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Stream on disk",
-                    "All jobs, also those for later and those held.",
+                    "All jobs, including deferred and held ones.",
                     "bytes",
                     [Query("max by (stream) (paquebot_queue_stream_bytes{sel})", "{{stream}}")],
                 ),
                 graph(
                     "JetStream calls",
-                    "As our services make them.",
+                    "Calls of our services.",
                     "cps",
                     [Query(rate("paquebot_engine_call_seconds_count", by="call", where=NATS), "{{call}}")],
                 ),
@@ -121,7 +121,7 @@ def delivery_queue() -> dashboard.Dashboard:
             "Delivery",
             (
                 graph(
-                    "Recipients by what became of them",
+                    "Recipients by outcome",
                     "`duplicate`: delivered before, nothing was changed.",
                     "cps",
                     [Query(rate(RECIPIENTS, by="outcome"), "{{outcome}}")],
@@ -142,7 +142,7 @@ def delivery_queue() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Recipients of one transaction",
-                    "The more, the cheaper each.",
+                    "The more, the cheaper each recipient.",
                     "short",
                     [
                         *quantiles("paquebot_delivery_transaction_recipients")[:2],
@@ -154,7 +154,7 @@ def delivery_queue() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Jobs again",
-                    "Given back to the queue, by reason; and jobs done entry by entry because their batch failed.",
+                    "Deferred jobs, by reason; and jobs done entry by entry because their batch failed.",
                     "cps",
                     [
                         Query(rate("paquebot_delivery_again_jobs_total", by="reason"), "again: {{reason}}"),
@@ -163,8 +163,8 @@ def delivery_queue() -> dashboard.Dashboard:
                     steps=((None, GREEN), (0.1, RED)),
                 ),
                 graph(
-                    "Put aside, put off, reported",
-                    "Entries held, recipients over quota to be tried again, notifications to senders.",
+                    "Held, deferred, reported",
+                    "Entries held, recipients over quota to try again, notifications to senders.",
                     "cps",
                     [
                         Query(rate("paquebot_delivery_held_jobs_total", by="reason"), "held: {{reason}}"),
@@ -174,7 +174,7 @@ def delivery_queue() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Connections to PostgreSQL",
-                    "Of the chosen pods, by state; calls that wait for one; the most there may be; servers left that"
+                    "Of the chosen pods, by state; calls that wait for one; the maximum; servers left that"
                     " took no writes any more; calls with values that it can never take.",
                     "short",
                     [

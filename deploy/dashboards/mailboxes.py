@@ -27,7 +27,7 @@ def mailboxes() -> dashboard.Dashboard:
     base = board(
         "imap-pop3",
         "IMAP and POP3",
-        "Who reads mail, how fast the answers are, and what fails.",
+        "Sessions, latency of commands, and failures.",
         "imap|pop3",
     )
     return filled(
@@ -36,25 +36,25 @@ def mailboxes() -> dashboard.Dashboard:
             "Now",
             (
                 number("IMAP sessions", "Open connections.", "short", "sum(paquebot_imap_sessions{sel})"),
-                number("IDLE", "IMAP sessions that wait for news.", "short", "sum(paquebot_imap_idling_sessions{sel})"),
+                number("IDLE", "IMAP sessions in IDLE.", "short", "sum(paquebot_imap_idling_sessions{sel})"),
                 number("POP3 sessions", "Open connections.", "short", "sum(paquebot_pop3_sessions{sel})"),
                 number(
                     "IMAP commands p95",
-                    "From the whole command to its completion sent, IDLE left out.",
+                    "From the complete command to its sent completion, without IDLE.",
                     "s",
                     f"histogram_quantile(0.95, {rate('paquebot_imap_command_seconds_bucket', by='le', where=NO_IDLE)})",
                     steps=((None, GREEN), (0.5, YELLOW), (2, RED)),
                 ),
                 number(
                     "POP3 commands p95",
-                    "From the command's line to its whole answer.",
+                    "From the command line to its complete answer.",
                     "s",
                     f"histogram_quantile(0.95, {rate(POP3_SECONDS, by='le')})",
                     steps=((None, GREEN), (0.5, YELLOW), (2, RED)),
                 ),
                 number(
-                    "Unforeseen errors",
-                    "Commands a second that failed for a reason not foreseen; the log has an id for each.",
+                    "Unexpected errors",
+                    "Commands a second with an unexpected error; the log has an id for each.",
                     "cps",
                     rate("paquebot_imap_unexpected_errors_total")
                     + " + "
@@ -109,7 +109,7 @@ def mailboxes() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Bytes",
-                    "Of FETCH answers, and of messages appended.",
+                    "Of FETCH answers and of APPEND.",
                     "Bps",
                     [
                         Query(rate("paquebot_imap_fetched_bytes_total"), "fetched"),
@@ -130,8 +130,8 @@ def mailboxes() -> dashboard.Dashboard:
                     stacked=True,
                 ),
                 graph(
-                    "News for sessions",
-                    "Hints received, and looks for changes by what caused them.",
+                    "Hints for sessions",
+                    "Hints received, and checks for changes by their cause.",
                     "cps",
                     [
                         Query(rate("paquebot_imap_hints_total"), "hints"),
@@ -140,7 +140,7 @@ def mailboxes() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Body cache",
-                    "Share of bodies that were in memory already.",
+                    "Share of bodies that were in memory.",
                     "percentunit",
                     [
                         Query(
@@ -225,7 +225,7 @@ def mailboxes() -> dashboard.Dashboard:
                 ),
                 graph(
                     "What went wrong",
-                    "Deletions not applied at QUIT, leases lost, errors not foreseen.",
+                    "Deletions not applied at QUIT, lost leases, unexpected errors.",
                     "cps",
                     [
                         Query(rate("paquebot_pop3_failed_updates_total"), "deletions not applied"),

@@ -24,7 +24,7 @@ def overview() -> dashboard.Dashboard:
     base = board(
         "overview",
         "Overview",
-        "Mail in, delivered, relayed and bounced; what waits; whether the promises to users are kept.",
+        "Mail in, delivered, relayed and bounced; the queue; the promises to users.",
         ".*",
     )
     return filled(
@@ -77,7 +77,7 @@ def overview() -> dashboard.Dashboard:
                 ),
                 number(
                     "Held jobs",
-                    "Jobs that were put aside and wait for an operator: `paquebot queue list`.",
+                    "Held jobs, which wait for an operator: `paquebot queue list`.",
                     "short",
                     "max(paquebot_queue_held_jobs{sel})",
                     steps=((None, GREEN), (1, RED)),
@@ -97,7 +97,7 @@ def overview() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Mail out",
-                    "Recipients a second: put into a mailbox, taken by another host, reported as failed.",
+                    "Recipients a second: delivered to a mailbox, accepted by another host, reported as failed.",
                     "cps",
                     [
                         Query(rate("paquebot_delivery_recipients_total", where='outcome="delivered"'), "delivered"),
@@ -211,7 +211,7 @@ def overview() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Event loop delay",
-                    "How much later than asked the process got its turn, by service: above 0.1 s everything is slow.",
+                    "Delay of wake-ups of the event loop, by service: above 0.1 s everything is slow.",
                     "s",
                     [
                         Query(
@@ -225,14 +225,14 @@ def overview() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Failed probes of dependencies",
-                    "What made pods not ready.",
+                    "The reasons of pods that are not ready.",
                     "cps",
                     [Query(rate("paquebot_probe_failures_total", by="probe"), "{{probe}}")],
                     steps=((None, GREEN), (0.1, RED)),
                 ),
                 graph(
                     "Background tasks that failed",
-                    "Each one ended with an error that the code does not foresee: see the pod's log.",
+                    "Each ended with an unexpected error: see the pod's log.",
                     "short",
                     [
                         Query(

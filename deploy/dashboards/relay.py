@@ -17,7 +17,7 @@ def relay() -> dashboard.Dashboard:
     base = board(
         "relay",
         "Relay",
-        "Mail to other hosts: what they take, what they put off, how TLS and DNS do.",
+        "Mail to other hosts: accepted, deferred and failed recipients, TLS and DNS.",
         "relay",
     )
     return filled(
@@ -27,32 +27,32 @@ def relay() -> dashboard.Dashboard:
             (
                 number(
                     "Due and waiting",
-                    "Relay jobs that are due. What a host put off waits in JetStream until its time.",
+                    "Relay jobs that are due. Deferred jobs wait in JetStream until they are due.",
                     "short",
                     'max(paquebot_queue_pending_jobs{sel, consumer="relay"})',
                     steps=((None, GREEN), (1000, YELLOW), (10000, RED)),
                 ),
                 number(
                     "Attempts under way",
-                    "Conversations with other hosts now.",
+                    "Current sessions with other hosts.",
                     "short",
                     "sum(paquebot_relay_attempts_under_way{sel})",
                 ),
                 number("Relayed", "Recipients a second.", "cps", rate(RECIPIENTS, where='outcome="delivered"')),
                 number(
-                    "Put off by hosts",
-                    "Recipients a second to be tried again.",
+                    "Deferred by hosts",
+                    "Recipients a second to try again.",
                     "cps",
                     f"{rate(RECIPIENTS, where=DEFERRED)} or vector(0)",
                 ),
                 number(
                     "Failed",
-                    "Recipients a second that hosts refused for good, or whose time was over.",
+                    "Recipients a second that hosts refused permanently, or whose lifetime ended.",
                     "cps",
                     f"{rate(RECIPIENTS, where=FAILED)} or vector(0)",
                 ),
                 number(
-                    "Destinations at rest",
+                    "Paused destinations",
                     "Not tried for a while, because their hosts failed.",
                     "short",
                     'sum(paquebot_relay_destinations{sel, state="resting"})',
@@ -65,13 +65,13 @@ def relay() -> dashboard.Dashboard:
             (
                 graph(
                     "Recipients by destination",
-                    "Recipients tried a second; the destinations seen of late by name, all others together.",
+                    "Recipients tried a second; recent destinations by name, all others together.",
                     "cps",
                     [Query(rate(BY_DESTINATION, by="destination"), "{{destination}}")],
                     stacked=True,
                 ),
                 graph(
-                    "Recipients not taken, share",
+                    "Share of recipients not accepted",
                     "Deferred or refused, of all recipients tried at a destination; the line is the alert.",
                     "percentunit",
                     [
@@ -102,13 +102,13 @@ def relay() -> dashboard.Dashboard:
                 ),
                 graph(
                     "For later",
-                    "Jobs that other hosts put off; JetStream brings them back at their time.",
+                    "Jobs that other hosts deferred; JetStream publishes them again when they are due.",
                     "short",
                     [Query('max(paquebot_queue_scheduled_jobs{sel, consumer="relay"})', "scheduled")],
                 ),
                 graph(
                     "Destinations",
-                    "How many are at work, and how many rest after failures.",
+                    "How many are tried, and how many are paused after failures.",
                     "short",
                     [Query("sum by (state) (paquebot_relay_destinations{sel})", "{{state}}")],
                 ),
@@ -145,12 +145,12 @@ def relay() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Transaction",
-                    "From MAIL to the reply after the message.",
+                    "From MAIL to the reply after DATA.",
                     "s",
                     quantiles("paquebot_relay_transaction_seconds"),
                 ),
                 graph(
-                    "Reports and jobs put aside",
+                    "Notifications and held jobs",
                     "Notifications to senders, and jobs held for an operator.",
                     "cps",
                     [
@@ -166,7 +166,7 @@ def relay() -> dashboard.Dashboard:
             (
                 graph(
                     "Connections",
-                    "To other hosts, by result; and messages over one that was open already.",
+                    "To other hosts, by result; and messages over an open connection.",
                     "cps",
                     [
                         Query(seen("paquebot_relay_connections_total", by="result"), "{{result}}"),
@@ -174,14 +174,14 @@ def relay() -> dashboard.Dashboard:
                     ],
                 ),
                 graph(
-                    "Time to a session that takes mail",
+                    "Time to an SMTP session",
                     "Connect, greeting, EHLO and STARTTLS.",
                     "s",
                     quantiles("paquebot_relay_connect_seconds"),
                 ),
                 graph(
                     "TLS",
-                    "Sessions by version and by what the certificate was worth; and handshakes that failed.",
+                    "Sessions by version and by the validity of the certificate; and handshakes that failed.",
                     "cps",
                     [
                         Query(
@@ -204,20 +204,20 @@ def relay() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Bytes",
-                    "Message bytes a second that other hosts took.",
+                    "Message bytes a second that other hosts accepted.",
                     "Bps",
                     [Query(rate("paquebot_relay_relayed_bytes_total"), "bytes")],
                 ),
                 graph(
                     "Changed for a host",
-                    "Messages a second that went in another form than they are kept in: to 7 bits, with short lines,"
+                    "Messages a second sent in another form than stored: to 7 bits, with short lines,"
                     " a header in ASCII, or long lines in chunks.",
                     "cps",
                     [Query(rate("paquebot_relay_changed_messages_total", by="change"), "{{change}}")],
                 ),
                 graph(
                     "Slots",
-                    "Attempts under way, of those that may be. Unproven ones are a part of all, slow ones beside them.",
+                    "Attempts under way, and their limits. `all` includes unproven attempts, but not slow ones.",
                     "percentunit",
                     [
                         Query(
@@ -229,7 +229,7 @@ def relay() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Put back",
-                    "Jobs a second that went back for later without an attempt, by reason; taken ahead of a backlog;"
+                    "Jobs a second deferred without an attempt, by reason; taken ahead of a backlog;"
                     " slow attempts that made room; notifications of success that strangers did not get.",
                     "cps",
                     [

@@ -1,4 +1,4 @@
-"""SMTP ingress: connections, what is said in them, and how long a message takes to be kept."""
+"""SMTP ingress: connections, commands and replies, and the time to store a message."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def smtp_ingress() -> dashboard.Dashboard:
     base = board(
         "smtp-ingress",
         "SMTP ingress",
-        "Who connects, what is accepted, rejected and deferred, and how fast mail is kept.",
+        "Connections, accepted, rejected and deferred mail, and the time to store it.",
         "smtp_ingress|recipient_validation",
     )
     return filled(
@@ -39,7 +39,7 @@ def smtp_ingress() -> dashboard.Dashboard:
                 number("Rejected", "Messages a second answered 5xx.", "mps", rate(MESSAGES, where='result="rejected"')),
                 number(
                     "Deferred",
-                    "Messages a second answered 4xx: our side could not keep them.",
+                    "Messages a second answered 4xx: we could not store them.",
                     "mps",
                     rate(MESSAGES, where='result="deferred"'),
                     steps=((None, GREEN), (0.01, RED)),
@@ -98,7 +98,7 @@ def smtp_ingress() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Message bytes in memory",
-                    "Bounded for each process; over the bound senders hear 452 and come again.",
+                    "Bounded for each process; above the limit senders get a 452 and try again.",
                     "bytes",
                     [
                         Query("sum by (pod) (paquebot_in_flight_bytes{sel})", "{{pod}}"),
@@ -106,8 +106,8 @@ def smtp_ingress() -> dashboard.Dashboard:
                     ],
                 ),
                 graph(
-                    "Messages that gave way",
-                    "Refused with 452 while they came: smaller senders needed the memory. For long: an attack.",
+                    "Messages refused for memory",
+                    "Refused with 452 during DATA, because smaller senders needed the memory. If it lasts: an attack.",
                     "cps",
                     [Query(rate("paquebot_smtp_messages_displaced_total"), "messages")],
                 ),
@@ -125,7 +125,7 @@ def smtp_ingress() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Why sessions ended",
-                    "Sessions a second. `failed` is our fault, `gone` the client's or the network's.",
+                    "Sessions a second. `failed`: a fault of ours; `gone`: of the client or the network.",
                     "cps",
                     [Query(seen("paquebot_smtp_sessions_ended_total", by="ending"), "{{ending}}")],
                     stacked=True,
@@ -144,7 +144,7 @@ def smtp_ingress() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Refused connections and incidents",
-                    "Connections over a limit, and errors nobody foresaw: answered with 451 on MX, 554 on submission.",
+                    "Connections over a limit, and unexpected errors: answered with 451 on MX, 554 on submission.",
                     "cps",
                     [
                         Query(rate("paquebot_smtp_refused_connections_total", by="listener"), "refused {{listener}}"),
@@ -165,7 +165,7 @@ def smtp_ingress() -> dashboard.Dashboard:
             ),
         ),
         (
-            "Who may send, who exists",
+            "Senders and recipients",
             (
                 graph(
                     "Logins",
@@ -175,7 +175,7 @@ def smtp_ingress() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Verdicts on recipients",
-                    "As recipient_validation answers.",
+                    "The answers of recipient_validation.",
                     "cps",
                     [Query(seen("paquebot_recipient_validation_verdicts_total", by="verdict"), "{{verdict}}")],
                 ),
@@ -204,7 +204,7 @@ def smtp_ingress() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Calls refused by recipient_validation",
-                    "By caller. rights: not its to make; share: too many of one client at once.",
+                    "By caller. rights: not allowed; share: too many calls of one client at once.",
                     "cps",
                     [
                         Query(

@@ -1,4 +1,4 @@
-"""Storage cost: what S3 is asked for, for each 1,000 messages."""
+"""Storage cost: S3 requests for each 1,000 messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def storage_cost() -> dashboard.Dashboard:
     base = board(
         "storage-cost",
         "Storage cost",
-        "S3 requests and bytes for each 1,000 messages kept, and how full packs are.",
+        "S3 requests and bytes for each 1,000 messages stored, and how full packs are.",
         ".*",
     )
     per_thousand = f"1000 / ({_range(PACKED)} > 0)"
@@ -170,8 +170,8 @@ def storage_cost() -> dashboard.Dashboard:
                     ],
                 ),
                 graph(
-                    "What upkeep passed over",
-                    "Accounts, packs and rows that the janitor's newest run passed over or mended, by stage; and rows a"
+                    "Skipped by upkeep",
+                    "Accounts, packs and rows that the janitor's newest run skipped or repaired, by stage; and rows a"
                     " second that services read with another value, or not at all.",
                     "short",
                     [
@@ -199,7 +199,7 @@ def storage_cost() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Commits",
-                    "By result. A failed one is refused with 451, and its pack is left for the janitor.",
+                    "By result. Messages of a failed one get a 451; the janitor deletes its pack.",
                     "cps",
                     [Query(rate("paquebot_spool_commits_total", by="result"), "{{result}}")],
                 ),
