@@ -146,7 +146,7 @@ async def _log_in(session: LoginContext, credentials: Credentials) -> Reply:
     """The identity, then its maildrop; a failed PASS also forgets the name (RFC 1939 §7)."""
     session.forget_login()
     if not credentials.acts_as_itself:
-        return fault("Acting for another login is not allowed", Code.AUTH)
+        return fault("Acting for another account is not allowed", Code.AUTH)
     found = await session.context.authentication.authenticate(
         credentials.login, credentials.password, session.client, "pop3"
     )
