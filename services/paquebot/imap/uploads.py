@@ -1,7 +1,5 @@
 """The memory of an account that its messages of APPEND, while they are read, and its long commands take."""
 
-from collections.abc import Sequence
-
 from paquebot.runtime.shares.budget import OverBudget, Path, Reservation, SharedBudget
 
 
@@ -10,7 +8,7 @@ class Uploads:
 
     def __init__(self, budget: SharedBudget) -> None:
         self._budget = budget
-        self._holding: Reservation | None = None
+        self._reservation: Reservation | None = None
         self._command: Reservation | None = None
         self._messages: list[bytes] = []
         self._current = bytearray()
@@ -21,18 +19,13 @@ class Uploads:
         self.dropped = False
         """There was no memory for all messages, so none was kept."""
 
-    @property
-    def messages(self) -> Sequence[bytes]:
-        """The messages read so far, in order."""
-        return self._messages
-
     def add(self, chunk: bytes) -> bool:
         """Add the next bytes of the message that is read. False: there is no room for it, or others needed its room."""
-        if self._holding is None:
-            self._holding = self._budget.reservation(self.owner)
-            self._holding.offer(self._drop)
+        if self._reservation is None:
+            self._reservation = self._budget.reservation(self.owner)
+            self._reservation.offer(self._drop)
         try:
-            self._holding.grow_to(self._holding.amount + len(chunk))
+            self._reservation.grow_to(self._reservation.amount + len(chunk))
         except OverBudget:
             self._drop()
             return False
@@ -53,8 +46,8 @@ class Uploads:
 
     def take(self) -> list[bytes]:
         """The messages, to be stored: from now on no other session can take their memory."""
-        if self._holding is not None:
-            self._holding.keep()
+        if self._reservation is not None:
+            self._reservation.keep()
         return self._messages
 
     def release(self) -> None:
@@ -62,9 +55,9 @@ class Uploads:
         if self._command is not None:
             self._command.release()
             self._command = None
-        if self._holding is not None:
-            self._holding.release()
-            self._holding = None
+        if self._reservation is not None:
+            self._reservation.release()
+            self._reservation = None
         self._messages = []
         self._current = bytearray()
         self.dropped = False
@@ -73,5 +66,5 @@ class Uploads:
         self.dropped = True
         self._messages = []
         self._current = bytearray()
-        if self._holding is not None:
-            self._holding.release()
+        if self._reservation is not None:
+            self._reservation.release()

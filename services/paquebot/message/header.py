@@ -69,7 +69,7 @@ def spans_of(content: bytes, name: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _field_end(header: bytes, start: int) -> int:
-    """The offset behind the lines of the field that `start` is in."""
+    """The offset after the lines of the field that `start` is in."""
     after = header.find(b"\n", start) + 1 or len(header)
     while header.startswith((b" ", b"\t"), after):
         after = header.find(b"\n", after) + 1 or len(header)

@@ -28,7 +28,7 @@ AWAITED = {
     "delivery/worker.py": "awaited at the end of the block",
     "imap/bodies/body_cache.py": "raises nothing: what goes wrong is an outcome of a read",
     "imap/mailbox_view/feed.py": "sessions await it; its exception is read when none does",
-    "mailstore/messages/view.py": "awaited for the next batch",
+    "mailstore/messages/reader.py": "awaited for the next batch",
     "pop3/prefetch.py": "sessions await it; its exception is read when none does",
     "relay/queue/consumer.py": "awaited with asyncio.wait, results read",
     "relay/queue/slots.py": "awaited at the drain; attempts end in `RelayWorker.work`, which raises nothing",

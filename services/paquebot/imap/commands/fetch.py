@@ -32,7 +32,6 @@ from paquebot.runtime.shares.event_loop import give_way
 from paquebot.wire.imap import ast, response_codes, responses
 from paquebot.wire.imap.ast import FetchItem
 from paquebot.wire.imap.fetch_response import FetchResponse
-from paquebot.wire.imap.sequence_set import inside_of, ranges_of
 
 _CHUNK = 64 * 1024  # bytes collected before they are sent
 _ROWS, _ROW = 512 * 1024, 8 * 1024  # bytes reserved for rows with summaries: of two batches, of one message
@@ -89,13 +88,10 @@ async def _vanished(context: CommandContext, state: Selected, command: ast.Fetch
     """RFC 7162 §3.2.6: the UIDs of the set that were expunged since."""
     since = command.changed_since or 0
     changes = await context.server.feed.changes(state.account.account_id, state.mailbox_id, since)
-    wanted = command.sequence_set
-    top = max(state.view.last_uid, wanted.highest())
+    wanted, last = command.sequence_set, state.view.last_uid
     if changes.expunged is not None:
-        # Ranges and expunged UIDs may both be many thousands: go through each once, not through one for each other.
-        inside = inside_of(wanted.resolve(max(top, max(changes.expunged, default=0))))
-        return responses.vanished(ranges_of(filter(inside, changes.expunged)), earlier=True)
-    return responses.vanished(state.view.gaps(wanted.resolve(state.view.last_uid)), earlier=True)
+        last = max(last, wanted.highest(), max(changes.expunged, default=0))
+    return updates.vanished_lines(state.view, wanted.resolve(last), changes.expunged)
 
 
 @dataclass(slots=True)

@@ -76,7 +76,7 @@ def _answer(
         return responses.search(numbers, mod_seq=mod_seq)
     if SearchReturn.SAVE in command.returns:
         context.saved_uids = _of_result(array("I", map(view.uid, found)), command.returns)
-        if command.returns == {SearchReturn.SAVE}:  # RFC 5182 §2.1: nothing else was asked
+        if command.returns == {SearchReturn.SAVE}:  # RFC 5182 §2.1: no ESEARCH response
             return ()
     return responses.esearch(command.tag, numbers, command.returns, uid=command.uid, mod_seq=mod_seq)
 

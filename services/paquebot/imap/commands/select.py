@@ -13,7 +13,6 @@ from paquebot.imap.reply import Refresh, Reply, bad, ok
 from paquebot.imap.states import CONDSTORE, Authenticated, LoggedIn, Selected
 from paquebot.mailstore import Mailbox, RecentRange
 from paquebot.wire.imap import ast, response_codes, responses
-from paquebot.wire.imap.sequence_set import inside_of, ranges_of
 
 
 async def select(context: CommandContext, state: LoggedIn, command: ast.Select) -> Reply:
@@ -98,11 +97,8 @@ async def _resynchronised(
     past: Sequence[tuple[int, int]] = ((1, mailbox.uid_next - 1),)
     if known.known_uids is not None:
         past = known.known_uids.resolve(mailbox.uid_next - 1)
-    if changes.expunged is None:  # too long ago: every UID of the past that no message has
-        gone = view.gaps(past)
-    else:
-        # A message in the snapshot was expunged after it: an update will report that.
-        earlier = (uid for uid in changes.expunged if view.number(uid) is None)
-        gone = ranges_of(filter(inside_of(past), earlier))
-    vanished = responses.vanished(gone, earlier=True)
+    expunged = None
+    if changes.expunged is not None:  # without messages of the snapshot: an update will report them
+        expunged = (uid for uid in changes.expunged if view.number(uid) is None)
+    vanished = updates.vanished_lines(view, past, expunged)
     return chain(vanished, updates.flag_lines(state, array("I", changes.rows.uids), uid=True))

@@ -1,1 +1,1 @@
-"""What a FETCH answers: its plan, and the bytes of sections (RFC 3501 §6.4.5)."""
+"""FETCH: its plan, and the bytes of sections (RFC 3501 §6.4.5)."""

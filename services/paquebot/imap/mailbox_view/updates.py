@@ -5,7 +5,7 @@ numbers that must not change. All other changes may go with every reply.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -16,7 +16,7 @@ from paquebot.imap.states import Selected, SessionState
 from paquebot.mailstore import FlagRows, Mailbox, RecentRange
 from paquebot.wire.imap import response_codes, responses
 from paquebot.wire.imap.fetch_response import FetchResponse
-from paquebot.wire.imap.sequence_set import ranges_of
+from paquebot.wire.imap.sequence_set import inside_of, ranges_of
 
 _CHUNK = 16 * 1024  # bytes of lines that are made in one step
 
@@ -165,6 +165,15 @@ def expunge_lines(state: Selected) -> Iterable[bytes]:
     else:
         lines = map(responses.expunge, array("I", released.numbers))
     return lines if view.recent == view.recent_reported else chain(lines, (recent_line(view),))
+
+
+def vanished_lines(view: View, spans: Sequence[tuple[int, int]], expunged: Iterable[int] | None) -> Iterator[bytes]:
+    """VANISHED (EARLIER) for UIDs in the sorted spans (RFC 7162 §3.2.10); `expunged` None: for those without a message.
+
+    Spans and expunged UIDs may both be many thousands: each is gone through once.
+    """
+    ranges = view.gaps(spans) if expunged is None else ranges_of(filter(inside_of(spans), expunged))
+    return responses.vanished(ranges, earlier=True)
 
 
 def recent_line(view: View) -> bytes:

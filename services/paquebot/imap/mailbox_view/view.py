@@ -16,16 +16,17 @@ from operator import attrgetter
 from paquebot.mailstore import NO_FLAGS, Flag, FlagRows, RecentRange
 from paquebot.wire.imap.sequence_set import SequenceSet
 
-_FLAG_NAMES = {
+SYSTEM_FLAG_BITS = {
     "\\Answered": Flag.ANSWERED,
     "\\Flagged": Flag.FLAGGED,
     "\\Deleted": Flag.DELETED,
     "\\Seen": Flag.SEEN,
     "\\Draft": Flag.DRAFT,
 }
-SYSTEM_FLAGS = tuple(_FLAG_NAMES)
+SYSTEM_FLAGS = tuple(SYSTEM_FLAG_BITS)
 _FLAG_COMBINATIONS = tuple(
-    tuple(name for name, flag in _FLAG_NAMES.items() if flag.value & bits) for bits in range(1 << len(_FLAG_NAMES))
+    tuple(name for name, flag in SYSTEM_FLAG_BITS.items() if flag.value & bits)
+    for bits in range(1 << len(SYSTEM_FLAG_BITS))
 )
 _FEW = 16  # up to this number, deleting rows one by one costs less than building the columns again
 
@@ -55,8 +56,8 @@ def parse_flags(names: Iterable[str]) -> tuple[Flag, tuple[str, ...]]:
     flags = NO_FLAGS
     keywords: list[str] = []
     for name in names:
-        if name in _FLAG_NAMES:
-            flags |= _FLAG_NAMES[name]
+        if name in SYSTEM_FLAG_BITS:
+            flags |= SYSTEM_FLAG_BITS[name]
         elif not name.startswith("\\"):
             keywords.append(name)
     return flags, tuple(keywords)

@@ -1,1 +1,1 @@
-"""What a SEARCH asks: its keys, and what is known of a message (RFC 3501 §6.4.4)."""
+"""SEARCH: its keys, the facts of a message, and the run of a search (RFC 3501 §6.4.4)."""

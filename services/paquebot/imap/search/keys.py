@@ -8,21 +8,14 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from paquebot.imap.mailbox_view.view import SYSTEM_FLAG_BITS
 from paquebot.imap.search.facts import MessageFacts
 from paquebot.imap.search.program import Predicate, leaves, program_of
-from paquebot.mailstore import Flag
 from paquebot.message import codec_of, decode_charset
 from paquebot.wire.imap import ast
 from paquebot.wire.imap.sequence_set import SequenceSet, inside_of
 
 _DAY = 86400
-_FLAGS = {
-    "\\Seen": Flag.SEEN,
-    "\\Answered": Flag.ANSWERED,
-    "\\Flagged": Flag.FLAGGED,
-    "\\Deleted": Flag.DELETED,
-    "\\Draft": Flag.DRAFT,
-}
 CHARSETS = (
     *("US-ASCII", "UTF-8", "ISO-8859-1", "ISO-8859-2", "ISO-8859-5", "ISO-8859-7", "ISO-8859-9", "ISO-8859-15"),
     *("WINDOWS-1250", "WINDOWS-1251", "WINDOWS-1252", "KOI8-R", "ISO-2022-JP", "SHIFT_JIS", "EUC-JP", "EUC-KR"),
@@ -125,8 +118,8 @@ def count_keys(key: ast.SearchKey) -> int:
 def _flag(flag: str, *, present: bool) -> Predicate:
     if flag == "\\Recent":
         return lambda facts: facts.recent is present
-    if flag in _FLAGS:
-        bit = _FLAGS[flag]
+    if flag in SYSTEM_FLAG_BITS:
+        bit = SYSTEM_FLAG_BITS[flag]
         return lambda facts: bool(facts.flags & bit) is present
     keyword = flag.lower()
     return lambda facts: any(name.lower() == keyword for name in facts.keywords) is present

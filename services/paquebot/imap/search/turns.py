@@ -3,10 +3,9 @@
 After each turn a search waits for the next. In each round of the loop at most one such wait ends, so that between two
 turns all other ready tasks run, and an account with many searches has as many turns as one with a single search.
 
-Not `runtime.shares.event_loop`, which measures time and lets who used too much of it wait afterwards: there each
-session that is ready has a slice in every round of the loop, so a hundred sessions at work are a round of a hundred
-slices. A search compares text for minutes; here a hundred of them are a round of one turn. Its time is measured and
-charged like any.
+Not `runtime.shares.event_loop`, which measures time and delays clients that used too much: there each ready session
+has a slice in every round of the loop, so a hundred busy sessions make a round of a hundred slices. A search compares
+text for minutes; here a hundred of them make a round of one turn. Its time is measured and charged like any.
 """
 
 import asyncio

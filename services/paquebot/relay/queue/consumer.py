@@ -87,6 +87,7 @@ class RelayConsumer:
         ]
         try:
             await asyncio.wait((*claiming, *others), return_when=asyncio.FIRST_COMPLETED)
+            self._slots.begin_drain()
             await _end(claiming)
             await self._drain(drain_seconds)
         finally:

@@ -36,6 +36,7 @@ class Slots:
         self._load = load
         self._slow = slow
         self._on_end: Callable[[RelayAttempt], None] = lambda _attempt: None
+        self._draining = False
         self.tasks: dict[asyncio.Task[None], AttemptSlot[RelayAttempt]] = {}
         limits = ((SlotKind.ALL, load.attempts), (SlotKind.UNPROVEN, load.unproven), (SlotKind.SLOW, load.slow))
         for kind, limit in limits:
@@ -46,8 +47,8 @@ class Slots:
         self._on_end = call
 
     def fill(self) -> None:
-        """Begin attempts while there are slots."""
-        while (slot := self._destinations.next()) is not None:
+        """Begin attempts while there are slots, and no drain."""
+        while not self._draining and (slot := self._destinations.next()) is not None:
             slot.attempt.started_at = time.monotonic()
             task = asyncio.create_task(self._worker.work(slot.attempt))
             self.tasks[task] = slot
@@ -61,6 +62,10 @@ class Slots:
             _log.error("attempt_failed", queue_id=slot.attempt.job.queue_id, reason=type(error).__name__)
         self._on_end(slot.attempt)
         self.fill()
+
+    def begin_drain(self) -> None:
+        """From now on no attempt begins."""
+        self._draining = True
 
     async def watch_forever(self) -> None:
         """Attempts that last leave their slots."""

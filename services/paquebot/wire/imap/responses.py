@@ -19,7 +19,7 @@ from paquebot.wire.imap.grammar.tokens import ASTRING_CHARS
 from paquebot.wire.imap.mailbox_name import DELIMITER, encode_mailbox_name
 from paquebot.wire.imap.sequence_set import compressed, range_text
 
-# TEXT-CHAR without the quoted-specials and controls: what stands in quotes as it is.
+# TEXT-CHAR without the quoted-specials and controls: octets that are quoted without escapes.
 _PLAIN = bytes(octet for octet in range(0x20, 0x7F) if octet not in b'"\\')
 _UTF8_QUOTABLE = _PLAIN + b'"\\' + bytes(range(0x80, 0x100))  # RFC 6855 §3
 _ASTRING = bytes(ASTRING_CHARS)

@@ -79,7 +79,7 @@ def _attributes(cur: CommandCursor) -> tuple[FetchAttribute, ...]:
 
 
 def _listed(cur: CommandCursor) -> tuple[FetchAttribute, ...]:
-    """What stands between parentheses, or for them, up to the modifiers."""
+    """The items, with or without parentheses, up to the modifiers."""
     found = list(_macro_or_item(cur))
     here = cur.position
     while cur.more() and not cur.at(b"("):
