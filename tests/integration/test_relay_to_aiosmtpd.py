@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
-from tests.support.relay_fixtures import DEADLINES, authority, handshake, outgoing
+from tests.support.relay_fixtures import TIMEOUTS, authority, handshake, outgoing
 
 from paquebot.relay.message import RelayRecipient
 from paquebot.relay.outcome import Host, HostUnusable, Outcomes, RelayResult
@@ -63,7 +63,7 @@ async def aiosmtpd_host(tls: ssl.SSLContext | None = None, **options: Any) -> As
 
 async def send(session: ClientSession, content: bytes, *recipients: str, smtputf8: bool = False) -> Outcomes:
     message = outgoing(content, "s@example.org", smtputf8=smtputf8)
-    transaction = ClientTransaction(session, message, DEADLINES, FormRules(), lambda: None)
+    transaction = ClientTransaction(session, message, TIMEOUTS, FormRules(), lambda: None)
     return await transaction.run([RelayRecipient(address) for address in recipients])
 
 
