@@ -46,7 +46,7 @@ class ImapConnection(ClientConnection):
             self.recorder.transcript.from_server(octets)
         await super().send(octets)
 
-    def heard(self, line: bytes | TruncatedLine, *, first: bool) -> None:
+    def record_command(self, line: bytes | TruncatedLine, *, first: bool) -> None:
         """A line was taken from the client; the `first` of its command, or what follows a literal."""
         if self.recorder is None:
             return
@@ -55,12 +55,12 @@ class ImapConnection(ClientConnection):
             octets = line.head if isinstance(line, TruncatedLine) else line
             transcript.from_client(transcript.filter.client_line(octets, first=first))
 
-    def heard_literal(self, octets: bytes) -> None:
+    def record_literal(self, octets: bytes) -> None:
         """A literal that is no message was taken."""
         if self.recorder is not None and (transcript := self.recorder.transcript) is not None:
             transcript.from_client(transcript.filter.client_literal(octets))
 
-    def heard_octets(self, count: int) -> None:
+    def record_content(self, count: int) -> None:
         """A literal that is a message was taken, or one was thrown away."""
         if self.recorder is not None and (transcript := self.recorder.transcript) is not None:
             transcript.from_client(transcript.filter.client_content(count))

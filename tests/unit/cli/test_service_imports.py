@@ -39,5 +39,5 @@ def test_a_service_imports_nothing_that_it_never_uses(service: ServiceCommand) -
 
 
 @pytest.mark.parametrize("arguments", [[], ["relay", "--help"], ["--help"], ["relay", "relay"], ["smtp_ingress"]])
-def test_what_is_not_exactly_a_service_is_left_to_the_command_line(arguments: list[str]) -> None:
+def test_only_an_exact_service_command_skips_the_command_line(arguments: list[str]) -> None:
     assert by_command(arguments) is None
