@@ -10,9 +10,7 @@ from paquebot.runtime.settings import ByteSize, Seconds, setting
 class PaceSettings:
     """Nothing is required before the end of the first window."""
 
-    rate: ByteSize = setting(
-        "MIN_RATE", ByteSize(1024), help="minimum bytes a second of a message's transfer; 0: any"
-    )
+    rate: ByteSize = setting("MIN_RATE", ByteSize(1024), help="minimum bytes a second of a message's transfer; 0: any")
     window: Seconds = setting("MIN_RATE_WINDOW", Seconds(120.0), help="time over which the rate is averaged")
 
     def __post_init__(self) -> None:
