@@ -13,12 +13,12 @@ _TOO_MUCH = b"* BYE Too much was sent before login\r\n"
 
 
 class Inactive(Exception):
-    """The peer sent nothing, or no whole line, in time."""
+    """The client sent nothing, or no whole line, in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class TruncatedLine:
-    """No line end within the maximum; `head` is what came first. The line's rest is thrown away."""
+    """No line end within the maximum; `head` is the beginning. The rest of the line is discarded."""
 
     head: bytes
 
@@ -41,32 +41,32 @@ class ImapConnection(ClientConnection):
         """Of the session, once it is logged in."""
 
     async def send(self, octets: bytes | bytearray | memoryview) -> None:
-        """As every connection's, told to whoever records the session."""
+        """Send, and add to the transcript if the session is recorded."""
         if self.recorder is not None and self.recorder.transcript is not None:
             self.recorder.transcript.from_server(octets)
         await super().send(octets)
 
-    def heard(self, line: bytes | TruncatedLine, *, first: bool) -> None:
-        """A line was taken from the client; the `first` of its command, or what follows a literal."""
+    def record_line(self, line: bytes | TruncatedLine, *, first: bool) -> None:
+        """Add a line of the client to the transcript: the `first` of its command, or one after a literal."""
         if self.recorder is None:
             return
         transcript = self.recorder.look() if first else self.recorder.transcript
         if transcript is not None:
-            octets = line.head if isinstance(line, TruncatedLine) else line
-            transcript.from_client(transcript.filter.client_line(octets, first=first))
+            data = line.head if isinstance(line, TruncatedLine) else line
+            transcript.from_client(transcript.filter.client_line(data, first=first))
 
-    def heard_literal(self, octets: bytes) -> None:
-        """A literal that is no message was taken."""
+    def record_literal(self, literal: bytes) -> None:
+        """Add a literal of the client to the transcript, which is not a message."""
         if self.recorder is not None and (transcript := self.recorder.transcript) is not None:
-            transcript.from_client(transcript.filter.client_literal(octets))
+            transcript.from_client(transcript.filter.client_literal(literal))
 
-    def heard_octets(self, count: int) -> None:
-        """A literal that is a message was taken, or one was thrown away."""
+    def record_content(self, count: int) -> None:
+        """Add to the transcript that `count` bytes came: a message, or a discarded literal."""
         if self.recorder is not None and (transcript := self.recorder.transcript) is not None:
             transcript.from_client(transcript.filter.client_content(count))
 
     async def wait(self, seconds: float) -> None:
-        """Until bytes came, the peer ended, or `ring`. Raises Inactive after `seconds`."""
+        """Wait for bytes, the end of the client's direction, or `ring`. Raises Inactive after `seconds`."""
         try:
             await self._more(seconds)
         except TimeoutError:
@@ -100,11 +100,11 @@ class ImapConnection(ClientConnection):
         return line
 
     def is_longer(self, maximum: int) -> bool:
-        """Has the line that is next more bytes than `maximum`? Takes nothing."""
+        """Has the next line more bytes than `maximum`? Takes nothing."""
         return not self._skipping and len(self._buffer) > maximum + 1 and self._buffer.find(b"\n", 0, maximum + 2) < 0
 
     def put_back(self, line: bytes) -> None:
-        """Let `take_line` give this line once more."""
+        """Let `take_line` return this line again."""
         self._buffer[:0] = line + b"\r\n"
         self._scanned = 0
 
