@@ -122,7 +122,7 @@ class CommandReader:
             match want:
                 case NeedLine(maximum):
                     line = await self._line(maximum, first=first)
-                    self._connection.record_line(line, first=first)
+                    self._connection.record_command(line, first=first)
                     if first and self._is_empty(line):
                         return self._skip_line()
                     want = self._give_line(line)

@@ -46,7 +46,7 @@ class ImapConnection(ClientConnection):
             self.recorder.transcript.from_server(octets)
         await super().send(octets)
 
-    def record_line(self, line: bytes | TruncatedLine, *, first: bool) -> None:
+    def record_command(self, line: bytes | TruncatedLine, *, first: bool) -> None:
         """Add a line of the client to the transcript: the `first` of its command, or one after a literal."""
         if self.recorder is None:
             return
