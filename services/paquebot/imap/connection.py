@@ -41,27 +41,27 @@ class ImapConnection(ClientConnection):
         """The session's, once it is logged in."""
 
     async def send(self, octets: bytes | bytearray | memoryview) -> None:
-        """As every connection's, told to whoever records the session."""
+        """Send, and add to the transcript if the session is recorded."""
         if self.recorder is not None and self.recorder.transcript is not None:
             self.recorder.transcript.from_server(octets)
         await super().send(octets)
 
     def record_command(self, line: bytes | TruncatedLine, *, first: bool) -> None:
-        """A line was taken from the client; the `first` of its command, or what follows a literal."""
+        """Add a line of the client to the transcript: the `first` of its command, or one after a literal."""
         if self.recorder is None:
             return
         transcript = self.recorder.look() if first else self.recorder.transcript
         if transcript is not None:
-            octets = line.head if isinstance(line, TruncatedLine) else line
-            transcript.from_client(transcript.filter.client_line(octets, first=first))
+            data = line.head if isinstance(line, TruncatedLine) else line
+            transcript.from_client(transcript.filter.client_line(data, first=first))
 
-    def record_literal(self, octets: bytes) -> None:
-        """A literal that is no message was taken."""
+    def record_literal(self, literal: bytes) -> None:
+        """Add a literal of the client to the transcript, which is not a message."""
         if self.recorder is not None and (transcript := self.recorder.transcript) is not None:
-            transcript.from_client(transcript.filter.client_literal(octets))
+            transcript.from_client(transcript.filter.client_literal(literal))
 
     def record_content(self, count: int) -> None:
-        """A literal that is a message was taken, or one was thrown away."""
+        """Add to the transcript that `count` bytes came: a message, or a discarded literal."""
         if self.recorder is not None and (transcript := self.recorder.transcript) is not None:
             transcript.from_client(transcript.filter.client_content(count))
 
