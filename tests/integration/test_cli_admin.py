@@ -133,7 +133,7 @@ async def test_accounts_and_their_passwords(stack: Stack) -> None:
     assert (await stack.run("account", "list", "--json")).json == []
 
 
-async def test_a_password_is_asked_for_twice_and_not_shown(stack: Stack) -> None:
+async def test_the_password_prompt_repeats_and_hides_it(stack: Stack) -> None:
     await stack.service.domain("example.org")
     ours, theirs = pty.openpty()
     command = [sys.executable, "-c", _PROGRAM, "account", "add", "bob@example.org", "--data", str(stack.data)]

@@ -129,7 +129,7 @@ async def test_queue_hold_release_retry_drop(
     assert await outcomes.finished_recipients(migrated, [queue_id]) == {(queue_id, "x@example.net")}
 
 
-async def test_what_is_young_is_left_alone_and_a_lost_stream_is_made_again(
+async def test_young_packs_are_left_alone_and_a_lost_stream_is_created(
     paquebot: CommandLine, spool: Spool, queue: Queue, blobs: BlobStore, migrated: Postgres
 ) -> None:
     await spool.accept(to("x@example.net"), RAW)
@@ -149,7 +149,7 @@ async def test_what_is_young_is_left_alone_and_a_lost_stream_is_made_again(
     assert (swept["deleted_packs"], swept["compacted_messages"], swept["backlog_messages"]) == (0, 0, 0)
 
 
-async def test_the_janitor_names_what_is_bad_and_its_exit_code_tells(
+async def test_the_janitor_names_bad_rows_and_exits_with_1(
     paquebot: CommandLine, queue: Queue, blobs: BlobStore, migrated: Postgres
 ) -> None:
     mailstore = Mailstore.of(migrated)
@@ -179,7 +179,7 @@ async def test_migrate_is_safe_to_repeat(paquebot: CommandLine, queue: Queue, mi
         (("janitor",), {"PAQUEBOT_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/none"}, "PostgreSQL"),
     ],
 )
-async def test_an_engine_that_is_away_is_one_sentence(
+async def test_an_outage_is_one_sentence(
     paquebot: CommandLine,
     queue: Queue,
     migrated: Postgres,

@@ -70,7 +70,7 @@ async def janitor(stores: Stores, settings: JanitorSettings) -> tuple[SweepResul
     return await sweep(stores, settings, sparse=sparse), await compact(stores, settings, sparse)
 
 
-async def test_what_lies_scattered_is_read_from_few_packs(
+async def test_scattered_messages_are_read_from_few_packs(
     stores: Stores, mail: Scatterer, settings: JanitorSettings, migrated: Postgres
 ) -> None:
     old = await mail.packs(20, [1], [1, 2], [3])
@@ -102,9 +102,7 @@ async def test_what_lies_scattered_is_read_from_few_packs(
     assert await everything(stores) == before
 
 
-async def test_nobody_is_served_again_from_a_pack_that_was_written_again(
-    stores: Stores, mail: Scatterer, settings: JanitorSettings
-) -> None:
+async def test_recover_ignores_packs_of_compaction(stores: Stores, mail: Scatterer, settings: JanitorSettings) -> None:
     await mail.packs(20, [1], [2, 3])
     await janitor(stores, settings)
     await janitor(stores, replace(settings, min_age=Seconds(0.0)))
@@ -134,7 +132,9 @@ async def test_a_shared_message_is_copied_for_one_account_and_stays_for_the_othe
     assert await everything(stores) == before
 
 
-async def test_who_reads_meanwhile_reads_right(stores: Stores, mail: Scatterer, settings: JanitorSettings) -> None:
+async def test_readers_during_compaction_get_the_right_content(
+    stores: Stores, mail: Scatterer, settings: JanitorSettings
+) -> None:
     """A session that knows old places finds every message there until a safe age, through several compactions."""
     small = with_compaction(
         settings, age=Seconds(0.0), pack_bytes=ByteSize(8192), max_bytes=ByteSize(9000), saved_packs=2
@@ -162,7 +162,9 @@ async def test_who_reads_meanwhile_reads_right(stores: Stores, mail: Scatterer, 
     assert len(await packs_of(stores, 1)) < 12
 
 
-async def test_mail_that_comes_and_goes_meanwhile(stores: Stores, mail: Scatterer, settings: JanitorSettings) -> None:
+async def test_mail_delivered_and_expunged_during_compaction(
+    stores: Stores, mail: Scatterer, settings: JanitorSettings
+) -> None:
     """Delivery, COPY, MOVE, STORE and EXPUNGE beside two janitors: counts, references and contents stay right."""
     await mail.packs(60, [1], [1, 2])
     before = await everything(stores)
@@ -222,7 +224,7 @@ async def test_a_budget_ends_a_run_and_the_next_goes_on(
     assert value("paquebot_mailstore_compaction_backlog_messages") == 0
 
 
-async def test_mail_that_trickles_in_is_moved_a_few_times_only(
+async def test_slowly_arriving_mail_is_moved_a_few_times_only(
     stores: Stores, mail: Scatterer, settings: JanitorSettings
 ) -> None:
     """64 messages in rounds of 4, a janitor after each: a message moves each time its pack doubles, at most."""
@@ -235,7 +237,7 @@ async def test_mail_that_trickles_in_is_moved_a_few_times_only(
     assert len(await packs_of(stores, 1)) <= 8
 
 
-async def test_what_lives_in_a_mostly_dead_pack_leaves_it(
+async def test_live_messages_leave_a_mostly_dead_pack(
     stores: Stores, mail: Scatterer, settings: JanitorSettings
 ) -> None:
     large = [700_000, 100_000, 100_000]
@@ -275,9 +277,7 @@ async def test_a_damaged_message_stays_where_it_is(
     await blobs.delete(broken)
 
 
-async def test_a_new_pack_that_nobody_refers_to_goes_when_its_lease_has_ended(
-    stores: Stores, settings: JanitorSettings
-) -> None:
+async def test_an_unused_new_pack_is_deleted_after_its_lease(stores: Stores, settings: JanitorSettings) -> None:
     """Its writer may be about to point rows at it."""
     now = replace(settings, min_age=Seconds(0.0))
     assert await stores.compactions.take_lease(7, "writer", 60.0)
@@ -290,7 +290,7 @@ async def test_a_new_pack_that_nobody_refers_to_goes_when_its_lease_has_ended(
     assert (await sweep(stores, now)).deleted_packs == 1
 
 
-async def test_verify_tells_of_a_row_in_another_accounts_pack(
+async def test_verify_reports_a_row_in_another_accounts_pack(
     stores: Stores, mail: Scatterer, settings: JanitorSettings, migrated: Postgres
 ) -> None:
     await mail.packs(20, [1])

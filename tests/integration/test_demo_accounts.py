@@ -14,7 +14,7 @@ from paquebot.rpc import Identity, InvalidCredentials
 KNOWN, DRAWN = "the password of an earlier chart", "a password that was drawn"
 
 
-async def test_accounts_that_are_there_get_the_password_when_that_is_asked(database: str) -> None:
+async def test_reset_sets_the_password_of_existing_accounts(database: str) -> None:
     async with directory_service(database, PAQUEBOT_GUEST_DOMAINS="paquebot.test") as service:
 
         async def login(password: str) -> object:
@@ -41,7 +41,7 @@ async def test_an_account_of_another_domain_is_no_guest(database: str) -> None:
             assert found.local_only is guest
 
 
-async def test_the_command_draws_a_password_where_none_is_given(database: str) -> None:
+async def test_the_command_generates_a_password(database: str) -> None:
     async with directory_service(database) as service:
         environ = {"PAQUEBOT_RECIPIENT_VALIDATION": service.target, "PAQUEBOT_ADMIN_TOKEN": ADMIN_TOKEN}
         process = await asyncio.create_subprocess_exec(

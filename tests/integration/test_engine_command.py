@@ -38,7 +38,7 @@ def settings(tmp_path: Path) -> EngineSettings:
     return load(EngineSettings, environ)
 
 
-def test_every_login_comes_from_its_file(settings: EngineSettings) -> None:
+def test_every_login_is_read_from_its_file(settings: EngineSettings) -> None:
     engine = nats_engine(replace(settings, host="0.0.0.0"))
     configuration = json.loads(engine.configuration())
     users = {entry["user"]: entry for entry in configuration["authorization"]["users"]}
@@ -64,7 +64,7 @@ def test_all_ipv6_addresses(settings: EngineSettings) -> None:
 
 
 @pytest.mark.parametrize(("name", "fault"), [("nats.relay", "cannot read"), ("nats.imap", "is empty")])
-def test_a_login_that_is_missing_is_named(settings: EngineSettings, name: str, fault: str) -> None:
+def test_a_missing_login_is_named(settings: EngineSettings, name: str, fault: str) -> None:
     path = settings.access / name
     if fault == "is empty":
         path.write_text("\n")
@@ -99,7 +99,7 @@ def child_of_ours(directory: Path) -> int:
     raise AssertionError("no engine runs")
 
 
-async def test_a_drain_ends_it_well(tmp_path: Path) -> None:
+async def test_a_drain_exits_with_0(tmp_path: Path) -> None:
     context, ended, serving = await started(tmp_path)
     context.draining.set()
     await asyncio.wait_for(serving, 30.0)
@@ -108,14 +108,14 @@ async def test_a_drain_ends_it_well(tmp_path: Path) -> None:
         child_of_ours(tmp_path / "nats")
 
 
-async def test_an_engine_that_is_killed_ends_us_with_its_code(tmp_path: Path) -> None:
+async def test_a_killed_engine_sets_our_exit_code(tmp_path: Path) -> None:
     _, ended, serving = await started(tmp_path)
     os.kill(child_of_ours(tmp_path / "nats"), signal.SIGKILL)
     await asyncio.wait_for(serving, 30.0)
     assert ended.code == 128 + signal.SIGKILL
 
 
-async def test_a_server_that_stores_nothing_more_is_ended(tmp_path: Path) -> None:
+async def test_a_server_that_refuses_writes_is_killed(tmp_path: Path) -> None:
     """After one failed write nats-server refuses all, and stays so when the disk has room again."""
     engine = engine_set(tmp_path).nats
     _, ended, serving = await started_engine(engine)

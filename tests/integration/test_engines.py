@@ -273,7 +273,7 @@ async def test_postgres_keeps_what_it_committed_though_its_pid_is_reused(runner:
     await connection.close()
 
 
-async def test_s3_makes_indexes_again_after_a_boot(runner: Runner) -> None:
+async def test_s3_rebuilds_indexes_after_a_boot(runner: Runner) -> None:
     engine = runner.described.s3
     process = await runner.start(engine)
     for number in range(6):
@@ -305,7 +305,7 @@ asyncio.run(main())
 """
 
 
-async def test_engines_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+async def test_engines_exit_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     supervisor = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _SUPERVISOR, str(tmp_path)),
         env={},
@@ -371,7 +371,7 @@ def test_ports_move_by_name() -> None:
         EnginePorts().moved({"nats": 70000})
 
 
-async def test_killed_initdb_is_done_again_and_a_foreign_directory_is_refused(runner: Runner) -> None:
+async def test_a_killed_initdb_is_repeated_and_a_foreign_directory_refused(runner: Runner) -> None:
     engine = runner.described.postgres
     half = engine.data_dir / "cluster.new" / "base"
     half.mkdir(parents=True)
@@ -386,7 +386,7 @@ async def test_killed_initdb_is_done_again_and_a_foreign_directory_is_refused(ru
         await engine.prepare()
 
 
-async def test_another_password_than_the_clusters_is_said(runner: Runner) -> None:
+async def test_another_password_than_the_clusters_is_reported(runner: Runner) -> None:
     engine = runner.described.postgres
     process = await runner.start(engine)
     assert await process.stop() == 0
@@ -394,7 +394,7 @@ async def test_another_password_than_the_clusters_is_said(runner: Runner) -> Non
         await runner.start(PostgresEngine(engine.data_dir, "another", engine.ports_used))
 
 
-async def test_log_of_an_engine_that_ends_at_start_is_quoted(runner: Runner) -> None:
+async def test_log_of_an_engine_that_exits_at_start_is_quoted(runner: Runner) -> None:
     engine = runner.described.nats
     await engine.prepare()
     (engine.data_dir / "jetstream").write_text("in the way")
@@ -402,7 +402,7 @@ async def test_log_of_an_engine_that_ends_at_start_is_quoted(runner: Runner) -> 
         await runner.start(engine)
 
 
-async def test_stop_is_polite(runner: Runner) -> None:
+async def test_stop_sends_the_stop_signal(runner: Runner) -> None:
     nats_process = await runner.start(runner.described.nats)
     assert await nats_process.stop() == 0
     assert nats_process.returncode != -signal.SIGKILL

@@ -89,7 +89,7 @@ async def opened(granted: Granted) -> AsyncIterator[Callable[[str], Queue]]:
     await asyncio.gather(*(queue.close() for queue in queues.values()))
 
 
-async def test_mail_goes_the_whole_way_with_each_services_own_login(opened: Callable[[str], Queue]) -> None:
+async def test_a_round_trip_with_each_services_own_login(opened: Callable[[str], Queue]) -> None:
     await ensure_stream(opened("migrate"))  # once more: an upgrade
     await opened("smtp_ingress").publish([DELIVER_JOB, RELAY_JOB])
     await opened("smtp_ingress").probe()
@@ -168,7 +168,7 @@ def test_every_login_has_its_limits_tried() -> None:
 
 
 @pytest.mark.parametrize("user", NATS_USERS)
-async def test_no_login_publishes_or_hears_more(granted: Granted, user: str) -> None:
+async def test_no_login_publishes_or_receives_more(granted: Granted, user: str) -> None:
     refusals: asyncio.Queue[str] = asyncio.Queue()
 
     async def note(error: Exception) -> None:

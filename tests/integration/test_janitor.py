@@ -84,7 +84,7 @@ async def deliver(stores: Stores) -> int:
     return served
 
 
-async def test_recover_queues_again_what_a_lost_stream_forgot(stores: Stores, spool: Spool) -> None:
+async def test_recover_queues_the_messages_of_a_lost_stream(stores: Stores, spool: Spool) -> None:
     await spool.accept(envelope(accounts=[1]), RAW)
     assert await deliver(stores) == 1
     await spool.accept(envelope(accounts=[1, 2], remote=["x@example.net", "y@example.net"]), RAW)
@@ -104,7 +104,7 @@ async def test_recover_queues_again_what_a_lost_stream_forgot(stores: Stores, sp
     assert await deliver(stores) == 2
 
 
-async def test_recover_looks_at_more_packs_than_it_keeps_in_memory(stores: Stores, spool: Spool) -> None:
+async def test_recover_examines_more_packs_than_it_keeps_in_memory(stores: Stores, spool: Spool) -> None:
     for number in range(GROUP + 6):
         await spool.accept(envelope(accounts=[number % 2 + 1]), RAW)
         if number % 10:
@@ -119,7 +119,7 @@ async def test_recover_looks_at_more_packs_than_it_keeps_in_memory(stores: Store
     assert (verified.packs, verified.entries, verified.faults) == (GROUP + 6, GROUP + 6, [])
 
 
-async def test_recover_gives_jobs_that_their_consumer_passed_over_new_numbers(stores: Stores, spool: Spool) -> None:
+async def test_recover_requeues_jobs_that_their_consumer_skips(stores: Stores, spool: Spool) -> None:
     """As after a server that lost what it had not written: the consumer's own record is past a job in the stream."""
     await spool.accept(envelope(accounts=[1]), RAW)  # of domain paquebot.test
     await stores.queue.publish(
@@ -139,7 +139,7 @@ async def test_recover_gives_jobs_that_their_consumer_passed_over_new_numbers(st
     assert (await recover(stores, since=WEEK, settle=0)).skipped_jobs == 0
 
 
-async def test_recover_leaves_what_is_still_on_its_way(stores: Stores, spool: Spool) -> None:
+async def test_recover_leaves_packs_whose_jobs_are_on_their_way(stores: Stores, spool: Spool) -> None:
     await spool.accept(envelope(accounts=[1]), RAW)
     await stream.delete_stream(stores.queue)
     assert (await recover(stores, since=WEEK)).packs == 0
@@ -182,7 +182,7 @@ async def test_verify_finds_a_changed_message(stores: Stores, spool: Spool, blob
     assert (await verify(stores, contents=False, settle=0)).faults == []
 
 
-async def test_verify_tells_of_a_pack_that_was_changed(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
+async def test_verify_reports_a_changed_pack(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
     """Whoever may write into the bucket put another message there, with an index that fits."""
     await spool.accept(envelope(accounts=[1]), RAW)
     await deliver(stores)
@@ -197,7 +197,7 @@ async def test_verify_tells_of_a_pack_that_was_changed(stores: Stores, spool: Sp
     assert any("the pack was changed" in fault for fault in (await verify(stores, settle=0)).faults)
 
 
-async def test_verify_tells_of_packs_that_were_written_over_long_after(stores: Stores, blobs: BlobStore) -> None:
+async def test_verify_reports_overwritten_packs(stores: Stores, blobs: BlobStore) -> None:
     """An index and rows that fit prove nothing where somebody else could write both."""
     for age in (7200, 60):
         writer = PackWriter(ulid_at(int((time.time() - age) * 1000)))
@@ -208,7 +208,7 @@ async def test_verify_tells_of_packs_that_were_written_over_long_after(stores: S
     assert "1 packs were written more than an hour after their id's time" in lines[0]
 
 
-async def test_verify_mends_what_lies_in_another_pack_too(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
+async def test_verify_repairs_from_another_pack(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
     """One message went to two accounts, and one of them has a copy since a compaction; another lies nowhere else."""
     await spool.accept(envelope(accounts=[1, 2]), RAW)
     await spool.accept(envelope(accounts=[1]), RAW + b"alone\r\n")
@@ -242,7 +242,7 @@ async def _uses(stores: Stores, account_id: int) -> AsyncIterator[BlobUse]:
             yield use
 
 
-async def test_sweep_deletes_only_what_nobody_needs(
+async def test_sweep_deletes_only_unused_packs(
     stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
 ) -> None:
     await spool.accept(envelope(accounts=[1]), RAW)
@@ -279,7 +279,7 @@ async def test_sweep_keeps_orphans_until_a_safe_age(
     assert [key async for key, _ in blobs.list_objects("") if key.startswith(("packs/", "orphaned/0"))] == []
 
 
-async def test_an_orphan_that_recover_has_queued_is_none_any_more(
+async def test_a_requeued_orphan_is_no_orphan(
     stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
 ) -> None:
     await spool.accept(envelope(accounts=[1]), RAW)
@@ -295,7 +295,7 @@ async def test_an_orphan_that_recover_has_queued_is_none_any_more(
     assert (await sweep(stores, settings)).deleted_packs == 1
 
 
-async def test_a_sweep_after_a_long_pause_still_looks_before_it_deletes(
+async def test_a_sweep_after_a_long_pause_examines_packs_before_it_deletes(
     stores: Stores, spool: Spool, settings: JanitorSettings
 ) -> None:
     """No sweep ran while the pack was younger than the records are kept."""
@@ -308,7 +308,7 @@ async def test_a_sweep_after_a_long_pause_still_looks_before_it_deletes(
     assert (swept.orphans_kept, swept.deleted_packs) == (1, 0)
 
 
-async def test_who_was_not_served_from_a_pack_that_others_need_is_not_forgotten(
+async def test_undelivered_recipients_of_a_used_pack_are_marked(
     stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
 ) -> None:
     """One recipient has the message until the records of it are forgotten; the relay's job is lost."""
@@ -327,7 +327,7 @@ async def test_who_was_not_served_from_a_pack_that_others_need_is_not_forgotten(
     assert {path for _, path in queued.remote} == {"x@example.net"}
 
 
-async def test_mail_of_which_the_records_are_forgotten_is_no_fault(
+async def test_mail_whose_records_are_deleted_is_no_fault(
     stores: Stores, spool: Spool, settings: JanitorSettings
 ) -> None:
     await spool.accept(envelope(accounts=[1]), RAW)
@@ -341,7 +341,7 @@ async def test_mail_of_which_the_records_are_forgotten_is_no_fault(
     assert "has deleted the records" in lines[0]
 
 
-async def test_records_are_kept_while_no_pack_can_be_looked_at(
+async def test_records_are_kept_while_packs_cannot_be_examined(
     stores: Stores, spool: Spool, settings: JanitorSettings
 ) -> None:
     """A job that cannot be read may need any pack."""
@@ -353,7 +353,7 @@ async def test_records_are_kept_while_no_pack_can_be_looked_at(
     assert (swept.unreadable_jobs, swept.deliveries) == (1, 0)
 
 
-async def test_what_was_unreadable_when_it_was_marked_is_recovered_when_it_can_be_read(
+async def test_an_orphan_marked_as_unreadable_is_recovered_later(
     stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
 ) -> None:
     await spool.accept(envelope(accounts=[1]), RAW)
@@ -368,7 +368,7 @@ async def test_what_was_unreadable_when_it_was_marked_is_recovered_when_it_can_b
     assert (await recover(stores, since=0, settle=0)).jobs == 1
 
 
-async def test_a_pack_that_nobody_can_read_is_kept(stores: Stores, blobs: BlobStore, settings: JanitorSettings) -> None:
+async def test_an_unreadable_pack_is_kept(stores: Stores, blobs: BlobStore, settings: JanitorSettings) -> None:
     await blobs.put(new_ulid(), b"no pack, or one that was damaged")
     ancient = replace(settings, orphan_age=Seconds(0.0), records_age=Seconds(0.0), compaction=SHORT_LEASE)
     swept = [await sweep(stores, one) for one in (settings, ancient, ancient)]
@@ -376,7 +376,7 @@ async def test_a_pack_that_nobody_can_read_is_kept(stores: Stores, blobs: BlobSt
     assert (await sweep(stores, ancient, drop_orphans=True)).deleted_packs == 1
 
 
-async def test_what_was_refused_is_neither_advised_nor_recovered(
+async def test_refused_messages_are_not_recovered(
     stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
 ) -> None:
     """Two messages in a bucket without jobs: the sender of one was told 451 and sends it again."""

@@ -42,14 +42,14 @@ async def test_output_and_errors_go_to_the_log_and_runs_are_rotated(tmp_path: Pa
     assert names == ["child.log", "child.log.1", "child.log.2", "child.log.3"]
 
 
-async def test_stop_is_polite_at_first(tmp_path: Path) -> None:
+async def test_stop_sends_the_stop_signal_first(tmp_path: Path) -> None:
     process = python("import time; open('ready', 'w').close(); time.sleep(60)", tmp_path)
     await started(process)
     assert await process.stop() == -signal.SIGTERM
     assert await process.stop() == -signal.SIGTERM  # and again without effect
 
 
-async def test_a_child_that_will_not_end_is_killed(tmp_path: Path) -> None:
+async def test_a_child_that_does_not_exit_is_killed(tmp_path: Path) -> None:
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); open('ready', 'w').close(); time.sleep(60)"
     process = python(code, tmp_path, stop_seconds=0.1)
     await started(process)

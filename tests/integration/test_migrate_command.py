@@ -144,7 +144,7 @@ async def test_it_waits_for_engines_that_come_late(tmp_path: Path) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-async def test_what_cannot_be_done_is_one_sentence(
+async def test_a_permanent_failure_is_one_sentence(
     environ: dict[str, str], database: str, changed: dict[str, str], sentence: str
 ) -> None:
     parts = urllib.parse.urlsplit(database)
@@ -160,7 +160,7 @@ async def test_what_cannot_be_done_is_one_sentence(
     assert "Traceback" not in errors
 
 
-async def test_an_owner_who_may_not_make_the_database_is_told_so(environ: dict[str, str], database: str) -> None:
+async def test_an_owner_without_the_right_to_create_the_database(environ: dict[str, str], database: str) -> None:
     connection = await asyncpg.connect(database)
     await connection.execute("CREATE ROLE migrate_owner LOGIN PASSWORD 'secret'")
     try:
@@ -174,6 +174,6 @@ async def test_an_owner_who_may_not_make_the_database_is_told_so(environ: dict[s
         await connection.close()
 
 
-async def test_no_dsn_is_a_fault_of_settings(environ: dict[str, str]) -> None:
+async def test_a_missing_dsn_is_a_fault_of_the_settings(environ: dict[str, str]) -> None:
     code, _, errors = await run({**environ, "PAQUEBOT_POSTGRES_DSN": ""})
     assert (code, errors) == (2, "paquebot: PAQUEBOT_POSTGRES_DSN must be set: postgresql://owner@host:port/database\n")

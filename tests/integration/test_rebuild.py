@@ -31,7 +31,7 @@ from paquebot.spool.outcomes import RecipientOutcome
 from paquebot.v1.queue_pb2 import DeliverJob
 
 
-async def test_everything_in_a_snapshot_comes_back_as_it_was(platform: Platform) -> None:
+async def test_everything_in_a_snapshot_is_restored(platform: Platform) -> None:
     await furnish(platform)
     before = {account: await platform.contents(account) for account in (ALICE, BOB)}
     trees = {account: await platform.tree(account) for account in (ALICE, BOB)}
@@ -53,7 +53,7 @@ async def test_everything_in_a_snapshot_comes_back_as_it_was(platform: Platform)
         await platform.rebuild()
 
 
-async def test_no_uid_is_given_twice_whatever_came_after_the_snapshot(platform: Platform) -> None:
+async def test_no_uid_is_assigned_twice(platform: Platform) -> None:
     await furnish(platform)
     await platform.snapshot()
     seen = {(ALICE, "INBOX", uid): facts[0] for uid, facts in (await platform.contents(ALICE))["INBOX"].items()}
@@ -102,7 +102,7 @@ async def test_a_mailbox_without_room_gets_a_new_uid_validity(platform: Platform
     assert list(await platform.contents(ALICE)) == [b.name for b in await platform.mailstore.mailboxes.list_all(ALICE)]
 
 
-async def test_mail_without_a_snapshot_comes_to_inbox(platform: Platform) -> None:
+async def test_mail_without_a_snapshot_goes_to_inbox(platform: Platform) -> None:
     await platform.arrive("one", ALICE, BOB)
     await platform.append(BOB, "Sent", "sent")
     await platform.mailstore.mailboxes.create(ALICE, "Folder")
@@ -119,7 +119,7 @@ async def test_mail_without_a_snapshot_comes_to_inbox(platform: Platform) -> Non
     assert [v for n, v in enumerate(was) if n not in changing] == [v for n, v in enumerate(now) if n not in changing]
 
 
-async def test_what_was_gone_before_the_snapshot_stays_gone(platform: Platform) -> None:
+async def test_messages_expunged_before_the_snapshot_stay_expunged(platform: Platform) -> None:
     await platform.arrive("kept", ALICE, BOB)
     await platform.arrive("expunged", ALICE, BOB)
     await platform.expunge(ALICE, INBOX_ID, 2)
@@ -149,7 +149,7 @@ async def test_what_was_gone_before_the_snapshot_stays_gone(platform: Platform) 
     assert await platform.mailstore.mailboxes.list_all(3) == ()
 
 
-async def test_what_waits_in_the_stream_is_left_to_it(platform: Platform) -> None:
+async def test_jobs_in_the_stream_stay_there(platform: Platform) -> None:
     await platform.arrive("delivered", ALICE)
     await platform.snapshot()
     await platform.accept("waiting", ALICE)
@@ -260,7 +260,7 @@ async def test_a_compacted_or_deleted_pack_is_found_by_the_queue_id(platform: Pl
     assert await platform.subjects(ALICE) == ["moved"]
 
 
-async def test_what_was_refused_does_not_come_back(platform: Platform) -> None:
+async def test_refused_messages_do_not_come_back(platform: Platform) -> None:
     """Its sender was told 451, and sent it again."""
     await platform.snapshot()
     await platform.arrive("first try", ALICE)
@@ -306,7 +306,7 @@ async def test_mail_that_came_before_the_rebuild_is_kept_and_joined(platform: Pl
     await platform.snapshot()
 
 
-async def test_a_restored_backup_gives_no_uid_twice(platform: Platform) -> None:
+async def test_a_restored_backup_assigns_no_uid_twice(platform: Platform) -> None:
     """PostgreSQL was restored from a backup that is older than the newest snapshot."""
     await furnish(platform)
     await platform.snapshot()
@@ -404,6 +404,6 @@ async def test_two_at_once_are_refused(platform: Platform) -> None:
     await platform.snapshot()
 
 
-def test_the_prefix_is_that_of_delivery() -> None:
+def test_trace_lines_are_those_of_delivery() -> None:
     for path, address in (("", "u@example.org"), ("a\r\n@b", "ü@例.test")):
         assert packs.trace_lines(path, address) == entries.prefix(path, address)

@@ -53,7 +53,7 @@ async def test_only_accounts_that_changed_are_written(platform: Platform) -> Non
     assert {key.split("/")[-2] for key in runs} == {again.run, third.run}, "the newest and the one before"
 
 
-async def test_old_objects_go_and_mostly_outdated_ones_are_written_again(
+async def test_old_objects_are_deleted_and_outdated_ones_rewritten(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("paquebot.janitor.snapshots.snapshot._SAFE_AGE_MS", 0)

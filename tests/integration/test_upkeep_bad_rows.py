@@ -67,9 +67,7 @@ async def test_a_snapshot_has_every_message_and_mends_dates(platform: Platform) 
         assert await platform.contents(account) == contents
 
 
-async def test_a_bad_account_stops_no_snapshot_of_the_others(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_bad_account_does_not_stop_the_snapshot(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its snapshot before counts on."""
     await three_accounts(platform)
     await platform.snapshot()
@@ -98,9 +96,7 @@ async def test_a_bad_account_stops_no_snapshot_of_the_others(
     assert await subscriptions(ALICE) != await subscriptions(BOB)
 
 
-async def test_an_engine_that_is_away_still_ends_a_snapshot(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_outage_ends_a_snapshot(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     await three_accounts(platform)
 
     async def away(*_: object) -> None:
@@ -112,7 +108,7 @@ async def test_an_engine_that_is_away_still_ends_a_snapshot(
         await platform.snapshot()
 
 
-async def test_a_run_goes_on_and_leaves_its_count_for_the_metric(platform: Platform) -> None:
+async def test_a_run_goes_on_and_saves_its_count_for_the_metric(platform: Platform) -> None:
     await three_accounts(platform)
     await spoil(platform.stores.postgres, BOB, 1, "internal_date = 'infinity', flags = 255")
     await spoil(platform.stores.postgres, CAROL, 1, "blob_offset = -9")
@@ -129,7 +125,7 @@ async def test_a_run_goes_on_and_leaves_its_count_for_the_metric(platform: Platf
     assert "a date" not in " ".join(again.troubles), "the janitor mended it"
 
 
-async def test_a_pack_that_cannot_be_looked_at_keeps_its_records(
+async def test_a_pack_that_cannot_be_examined_keeps_its_records(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are swept; what tells whom the one was served to stays."""
@@ -156,7 +152,7 @@ async def test_a_pack_that_cannot_be_looked_at_keeps_its_records(
     assert [info.pack async for info in platform.stores.blobs.list_packs()] == []
 
 
-async def test_verify_reads_every_row_as_the_services_do_and_mends(platform: Platform) -> None:
+async def test_verify_reads_every_row_as_the_services_do_and_repairs(platform: Platform) -> None:
     await three_accounts(platform)
     postgres = platform.stores.postgres
     await spoil(postgres, ALICE, 1, "internal_date = '-infinity'")

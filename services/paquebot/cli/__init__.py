@@ -1,0 +1,1 @@
+"""The command line: services, administration, upkeep, and the platform on one machine."""

@@ -34,13 +34,13 @@ def test_wrong_use_is_exit_code_2(command: str) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_an_argument_of_another_character_set_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_argument_that_is_not_utf8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["paquebot", "account", "show", "\udcff@example.org"])
     with pytest.raises(SystemExit, match="an argument is not UTF-8"):
         main()
 
 
-def test_a_password_of_another_character_set_is_wrong_use() -> None:
+def test_a_password_that_is_not_utf8_is_refused() -> None:
     command = ["account", "add", "a@example.org", "--password-stdin"]
     ended = CliRunner().invoke(app, command, input=b"caf\xe9\n")
     assert ended.exit_code == 2
@@ -54,9 +54,7 @@ def test_help(command: str) -> None:
     assert "Usage: " in ended.stdout
 
 
-def test_the_environment_comes_before_the_local_stack_and_an_option_before_both(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_precedence_of_option_environment_and_local_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, token in ((".paquebot", "of here"), ("other", "of the option")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "client.env").write_text(
@@ -81,14 +79,14 @@ def test_the_environment_comes_before_the_local_stack_and_an_option_before_both(
         ("unix:/run/paquebot/grpc.sock", "unix:/run/paquebot/grpc.sock"),
     ],
 )
-def test_in_the_pod_of_the_directory_it_is_found_by_itself(listen: str, target: str) -> None:
+def test_in_the_pod_of_the_directory_its_address_is_known(listen: str, target: str) -> None:
     here = {"PAQUEBOT_GRPC_LISTEN": listen}
     assert client_environment(None, here)["PAQUEBOT_RECIPIENT_VALIDATION"] == target
     told = {**here, "PAQUEBOT_RECIPIENT_VALIDATION": "elsewhere:2551"}
     assert client_environment(None, told)["PAQUEBOT_RECIPIENT_VALIDATION"] == "elsewhere:2551"
 
 
-def test_values_for_people() -> None:
+def test_how_values_are_printed() -> None:
     assert bytes_text(0) == "0 B"
     assert bytes_text(1536) == "1.5 KiB"
     assert bytes_text(5 * 2**30) == "5 GiB"

@@ -10,7 +10,7 @@ from paquebot.cli.roundtrip.command import enforcement
 from paquebot.runtime.settings import Listen
 
 
-def test_a_connection_shows_that_nothing_is_enforced() -> None:
+def test_a_connection_means_not_enforced() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         sentence = enforcement(Listen("127.0.0.1", server.getsockname()[1]))
     assert "NOT ENFORCED" in sentence

@@ -13,7 +13,7 @@ from paquebot.cli.engines import inner_tls
 from paquebot.cli.engines.inner_tls import InnerTls
 
 
-def test_each_start_makes_another_that_its_owner_alone_may_read(tmp_path: Path) -> None:
+def test_each_start_makes_a_new_certificate_for_its_owner_alone(tmp_path: Path) -> None:
     tls = InnerTls(tmp_path / "inner.pem")
     tls.make()
     first = tls.file.read_bytes()
@@ -26,7 +26,7 @@ def test_each_start_makes_another_that_its_owner_alone_may_read(tmp_path: Path) 
     assert second.count(b"PRIVATE KEY-----") == 2  # one key, the certificate's
 
 
-def test_on_a_full_disk_the_last_one_serves_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_full_disk_the_last_certificate_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tls = InnerTls(tmp_path / "inner.pem")
     tls.make()
     kept = tls.file.read_bytes()

@@ -21,7 +21,7 @@ def _route(client: str = "") -> RoundTripRoute:
     return RoundTripRoute(nowhere, nowhere, nowhere, client_context(verify=False), ALICE, BOB, client)
 
 
-def test_a_place_where_nobody_listens_is_named() -> None:
+def test_a_refused_connection_is_named() -> None:
     route = _route()
     with pytest.raises(RoundTripError) as failed:
         round_trip(route, lambda _: None)
@@ -41,18 +41,18 @@ def test_a_place_where_nobody_listens_is_named() -> None:
         (imaplib.IMAP4.error(b"[UNAVAILABLE] Try again"), "the server answered [UNAVAILABLE] Try again"),
     ],
 )
-def test_a_failure_is_told_in_plain_words(error: Exception, told: str) -> None:
+def test_failures_have_plain_reasons(error: Exception, told: str) -> None:
     assert _why(error) == told
 
 
-def test_a_certificate_for_other_names_is_told_as_one() -> None:
+def test_a_certificate_for_other_names_is_reported() -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_message = "Hostname mismatch, certificate is not valid for 'mail.example.org'."
     assert _why(error).endswith("for this name: " + error.verify_message)
 
 
 @pytest.mark.parametrize("seen", ["192.0.2.7", "IPv6:2001:db8::7"])
-def test_any_of_our_addresses_may_be_the_one_that_was_seen(seen: str) -> None:
+def test_received_may_show_any_of_our_addresses(seen: str) -> None:
     content = f"Received: from here ([{seen}]) by there\r\n".encode() + bytes(_message(_route(), "mark"))
 
     _check(content, "192.0.2.7,2001:db8::7")

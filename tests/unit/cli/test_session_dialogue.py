@@ -63,17 +63,17 @@ def test_a_line_of_the_client(octets: bytes, line: str) -> None:
         (b'* 1 FETCH (BODY ("text" "plain"))', "S: * 1 FETCH (BODY *"),
     ],
 )
-def test_what_is_read_from_a_message_is_kept_for_people(octets: bytes, line: str) -> None:
+def test_data_from_a_message_becomes_a_comment(octets: bytes, line: str) -> None:
     comment, step = written("imap", {"server": octets})
     assert comment.startswith("# ")
     assert step == line
 
 
-def test_a_section_is_told_as_it_is() -> None:
+def test_a_section_is_written_as_it_is() -> None:
     assert written("imap", {"server": b"* 1 FETCH (BODY[] {3}"}) == ["S: * 1 FETCH (BODY[] {3}"]
 
 
-def test_sessions_that_alternate_are_told_apart() -> None:
+def test_alternating_sessions_are_kept_apart() -> None:
     lines = written(
         "imap",
         {"client": b"a NOOP"},

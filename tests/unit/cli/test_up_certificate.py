@@ -57,7 +57,7 @@ def meet(pair: tuple[Path, Path], name: str, asking: ssl.SSLContext) -> None:
 
 
 @pytest.mark.parametrize("name", [*NAMES, "machine"])
-def test_clients_that_trust_the_authority_take_it_for_every_name(pair: tuple[Path, Path], name: str) -> None:
+def test_clients_that_trust_the_authority_accept_every_name(pair: tuple[Path, Path], name: str) -> None:
     said = ensure_certificate(*pair, NAMES, ("machine",))
     assert str(authority_of(pair[0])) in said
     shake_hands(pair, name, authority_of(pair[0]))
@@ -82,7 +82,7 @@ def use_the_authoritys_key(pair: tuple[Path, Path], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["example.org", "notpaquebot.test", "127.0.0.2"])
-def test_whoever_gets_the_authoritys_key_can_be_nobody_else(pair: tuple[Path, Path], name: str) -> None:
+def test_the_authoritys_key_signs_no_other_names(pair: tuple[Path, Path], name: str) -> None:
     ensure_certificate(*pair, NAMES)
     use_the_authoritys_key(pair, name)
     with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
@@ -107,7 +107,7 @@ def test_thunderbird_and_firefox_keep_to_its_limits(pair: tuple[Path, Path], nam
     assert (said.returncode == 0, "not permitted" in said.stdout) == (valid, not valid)
 
 
-def test_a_certificate_is_made_once_and_the_keys_are_the_owners(pair: tuple[Path, Path]) -> None:
+def test_a_certificate_is_created_once_with_private_keys(pair: tuple[Path, Path]) -> None:
     ensure_certificate(*pair, NAMES)
     own = authority_of(pair[0])
     files = (*pair, own, own.with_suffix(".key"))
@@ -117,7 +117,7 @@ def test_a_certificate_is_made_once_and_the_keys_are_the_owners(pair: tuple[Path
     assert [path.stat().st_mode & 0o777 for path in files] == [0o644, 0o600, 0o644, 0o600]
 
 
-def test_it_is_renewed_before_it_ends_and_trust_goes_on(
+def test_it_is_renewed_before_it_expires_under_the_same_authority(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(certificate, "_VALID_DAYS", 29)
@@ -130,7 +130,9 @@ def test_it_is_renewed_before_it_ends_and_trust_goes_on(
     shake_hands(pair, "localhost", trusted)
 
 
-def test_an_authority_that_ends_is_made_anew_and_told(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_authority_that_expires_is_replaced_and_reported(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(authority, "_VALID", datetime.timedelta(days=29))
     ensure_certificate(*pair, NAMES)
     monkeypatch.undo()
@@ -139,13 +141,13 @@ def test_an_authority_that_ends_is_made_anew_and_told(pair: tuple[Path, Path], m
     shake_hands(pair, "localhost", authority_of(pair[0]))
 
 
-def test_a_new_name_of_the_platform_needs_a_new_authority_and_is_told(pair: tuple[Path, Path]) -> None:
+def test_a_new_name_of_the_platform_needs_a_new_authority(pair: tuple[Path, Path]) -> None:
     ensure_certificate(*pair, NAMES)
     assert "a new authority" in ensure_certificate(*pair, ("mail.example.org", *NAMES))
     shake_hands(pair, "mail.example.org", authority_of(pair[0]))
 
 
-def test_a_new_name_of_the_machine_does_not(pair: tuple[Path, Path]) -> None:
+def test_a_new_name_of_the_machine_needs_no_new_authority(pair: tuple[Path, Path]) -> None:
     ensure_certificate(*pair, NAMES, ("one",))
     assert ensure_certificate(*pair, NAMES, ("two",)) == ""
     assert ensure_certificate(*pair, NAMES, ("one",)) == ""
@@ -153,7 +155,7 @@ def test_a_new_name_of_the_machine_does_not(pair: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_a_key_that_does_not_fit_is_replaced(pair: tuple[Path, Path], damaged: bool) -> None:
+def test_a_key_that_does_not_match_is_replaced(pair: tuple[Path, Path], damaged: bool) -> None:
     other = pair[0].with_name("other.crt"), pair[0].with_name("other.key")
     ensure_certificate(*pair, NAMES)
     ensure_certificate(*other, NAMES)
@@ -162,7 +164,7 @@ def test_a_key_that_does_not_fit_is_replaced(pair: tuple[Path, Path], damaged: b
     shake_hands(pair, "localhost", authority_of(pair[0]))
 
 
-def test_a_person_may_put_the_authoritys_key_away(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_authoritys_key_may_be_moved_away(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     ensure_certificate(*pair, NAMES)
     authority_of(pair[0]).with_suffix(".key").unlink()
     assert ensure_certificate(*pair, NAMES, ("machine",)) == ""
@@ -171,7 +173,7 @@ def test_a_person_may_put_the_authoritys_key_away(pair: tuple[Path, Path], monke
     shake_hands(pair, "localhost", authority_of(pair[0]))
 
 
-def test_without_its_authority_it_is_made_anew(pair: tuple[Path, Path]) -> None:
+def test_without_its_authority_it_is_created_again(pair: tuple[Path, Path]) -> None:
     ensure_certificate(*pair, NAMES)
     authority_of(pair[0]).unlink()
     assert "its authority" in ensure_certificate(*pair, NAMES)
@@ -197,14 +199,14 @@ def self_signed(pair: tuple[Path, Path], *, by_an_earlier_version: bool) -> None
     authority.write_key(pair[1], key)
 
 
-def test_the_self_signed_one_of_an_earlier_version_is_replaced_and_told(pair: tuple[Path, Path]) -> None:
+def test_a_self_signed_one_of_an_earlier_version_is_replaced(pair: tuple[Path, Path]) -> None:
     self_signed(pair, by_an_earlier_version=True)
     assert "in place of the self-signed one" in ensure_certificate(*pair, NAMES)
     shake_hands(pair, "localhost", authority_of(pair[0]))
 
 
 @pytest.mark.parametrize("kind", ["self-signed", "for other names", "no PEM"])
-def test_a_persons_own_certificate_is_never_touched(pair: tuple[Path, Path], kind: str) -> None:
+def test_a_user_supplied_certificate_is_never_changed(pair: tuple[Path, Path], kind: str) -> None:
     self_signed(pair, by_an_earlier_version=False)
     if kind == "no PEM":
         pair[0].write_bytes(b"\x30\x82 what somebody put here")
@@ -235,7 +237,7 @@ async def test_a_running_platform_renews_it(tmp_path: Path, monkeypatch: pytest.
     shake_hands((plan.layout.certificate, plan.layout.key), "localhost", plan.layout.authority)
 
 
-def test_settings_name_a_certificate_and_none_is_made(tmp_path: Path) -> None:
+def test_no_certificate_is_created_when_settings_name_one(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, PAQUEBOT_TLS_CERTIFICATE="mine.pem", PAQUEBOT_TLS_KEY="mine.key")
     Stack(plan, print, print)._make_certificate(print)
     assert (plan.certificate, plan.authority) == (tmp_path / "mine.pem", None)
@@ -255,7 +257,7 @@ def test_the_round_trip_verifies_the_certificate_in_use(tmp_path: Path, persons:
         meet(other, LOOPBACK, local_route(plan).tls)
 
 
-def test_a_name_that_no_certificate_can_have_is_one_sentence(tmp_path: Path) -> None:
+def test_a_name_that_no_certificate_can_have_is_refused(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, hostname="mail..\u00e9")
     with pytest.raises(UpError, match="cannot create a certificate for mail"):
         Stack(plan, print, print)._make_certificate(print)

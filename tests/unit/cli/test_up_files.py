@@ -14,7 +14,7 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"[]", b"null", b'{"nats": 5}', b"{", b"\xff"])
-def test_damaged_secrets_are_one_sentence_and_stay(tmp_path: Path, content: bytes) -> None:
+def test_damaged_secrets_are_reported_and_kept(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "secrets.json"
     path.write_bytes(content)
     with pytest.raises(UpError, match="is damaged: restore it"):
@@ -34,7 +34,7 @@ def test_a_lock_that_cannot_be_opened(tmp_path: Path) -> None:
         Layout(tmp_path).lock()
 
 
-def test_the_socket_of_grpc_is_reached_by_nobody_else(tmp_path: Path) -> None:
+def test_only_the_owner_reaches_the_socket_of_grpc(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     layout.prepare_socket()
     layout.socket.parent.chmod(0o755)
@@ -43,7 +43,7 @@ def test_the_socket_of_grpc_is_reached_by_nobody_else(tmp_path: Path) -> None:
     assert layout.socket.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_where_the_path_is_too_long_the_socket_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_long_path_the_socket_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("x" * 100)
     long.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
@@ -54,7 +54,7 @@ def test_where_the_path_is_too_long_the_socket_is_elsewhere(tmp_path: Path, monk
     assert Layout(long).socket == layout.socket != Layout(long / "other").socket
 
 
-def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("x" * 100)
     (tmp_path / "theirs").mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
@@ -63,7 +63,7 @@ def test_a_directory_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: p
         Layout(long).prepare_socket()
 
 
-def test_clients_and_services_use_the_socket_and_a_port_only_when_asked(tmp_path: Path) -> None:
+def test_clients_and_services_use_the_socket_by_default(tmp_path: Path) -> None:
     def environments(ports: Ports) -> tuple[dict[str, str], dict[str, str]]:
         layout = Layout(tmp_path)
         plan = PlatformPlan(layout, ports, layout.secrets(), "mail.paquebot.test", "paquebot.test")
@@ -88,7 +88,7 @@ def test_clients_and_services_use_the_socket_and_a_port_only_when_asked(tmp_path
         ("127.0.0.1:5390,192.0.2.1:53", False),
     ],
 )
-def test_relay_may_connect_to_loopback_where_the_name_servers_are_a_trial(
+def test_relay_may_connect_to_loopback_with_name_servers_on_loopback(
     tmp_path: Path, servers: str, *, opened: bool
 ) -> None:
     layout = Layout(tmp_path)

@@ -45,6 +45,6 @@ def test_another_format_version_is_refused() -> None:
         unseal(SnapshotManifest, seal(SnapshotManifest(version=2)))
 
 
-def test_a_frame_that_promises_too_much_is_refused() -> None:
+def test_a_frame_over_the_limit_is_refused() -> None:
     with pytest.raises(BadSnapshot, match="over the limit"):
         decompress(SnapshotPart, compress(SnapshotPart(delivered=["x" * 65 * 2**20])))

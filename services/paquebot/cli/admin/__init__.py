@@ -1,0 +1,1 @@
+"""Administration of domains, accounts and aliases, through recipient_validation."""

@@ -1,0 +1,1 @@
+"""`paquebot demo`: the demo domain and its accounts."""

@@ -9,7 +9,7 @@ from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import load
 from paquebot.v1.directory_pb2 import CreateAccountRequest, CreateDomainRequest, UpdateAccountRequest
 
-DEMO_PASSWORD = "paquebot"  # noqa: S105 - the demo accounts' password, told to the person
+DEMO_PASSWORD = "paquebot"  # noqa: S105 - the well-known password of the demo accounts
 DEMO_SENDER = "alice"
 DEMO_READER = "bob"
 

@@ -1,0 +1,1 @@
+"""`paquebot roundtrip`: submit a message and read it back."""

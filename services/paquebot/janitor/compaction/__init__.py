@@ -1,0 +1,1 @@
+"""Compaction: writes an account's scattered messages together."""

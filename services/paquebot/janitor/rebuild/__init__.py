@@ -1,0 +1,1 @@
+"""Rebuilds a lost mailstore, and advances the counters of a restored one."""

@@ -1,0 +1,1 @@
+"""Queues messages of packs again that are neither delivered nor relayed nor queued."""

@@ -1,0 +1,1 @@
+"""Snapshots of the mailboxes' metadata in the bucket."""

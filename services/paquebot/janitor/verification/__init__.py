@@ -1,0 +1,1 @@
+"""Compares database, bucket and stream, and repairs damaged rows."""
