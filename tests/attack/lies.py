@@ -27,7 +27,7 @@ async def flipped_bits(place: Field) -> list[Finding]:
         async with running(place.directory / "lies", DOMAIN, ports=ports, settings=settings) as platform:
             await asyncio.to_thread(_fill, platform)
             await until(lambda: len(platform.subjects("bob")) == _COUNT, "the messages")
-            s3.tell(Lie.FLIP)
+            s3.set_lie(Lie.FLIP)
             fetched = await asyncio.to_thread(_fetched, platform)
             retrieved = await asyncio.to_thread(_retrieved, platform)
             place.good.messages.clear()
@@ -35,7 +35,7 @@ async def flipped_bits(place: Field) -> list[Finding]:
             await asyncio.to_thread(_submit, platform)
             with suppress(TimeoutError):  # sent wrong, or read again and again
                 await place.good.until(lambda: len(place.good.messages) == _RELAYED or s3.lies > lies + 40, 10.0)
-            s3.tell(Lie.NONE)
+            s3.set_lie(Lie.NONE)
             later = await asyncio.to_thread(_fetched, platform)
             with suppress(TimeoutError):
                 await place.good.until(lambda: len(place.good.messages) == _RELAYED, DEADLINE_SECONDS)

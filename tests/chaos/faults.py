@@ -225,13 +225,13 @@ async def _lie(place: Place, fault: Fault, chance: random.Random) -> str:
     try:
         while (left := until - time.monotonic()) > 0:
             if lie in READS:
-                place.s3.tell(lie, chance.choice((1, 3, 10, 1000)))
+                place.s3.set_lie(lie, chance.choice((1, 3, 10, 1000)))
                 await asyncio.sleep(min(left, chance.uniform(0.2, 1.0)))
             else:
-                place.s3.tell(lie)
+                place.s3.set_lie(lie)
                 await asyncio.sleep(left)
     finally:
-        place.s3.tell(Lie.NONE)
+        place.s3.set_lie(Lie.NONE)
         ledger.under_lies = False
     return f"{place.s3.lies - told} lies, {ledger.compared.total() - compared} bodies compared meanwhile"
 

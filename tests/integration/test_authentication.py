@@ -104,7 +104,7 @@ async def test_a_default_domain_completes_a_login(database: str) -> None:
         assert await login(service, "Alice", "secret") == Identity(alice, "alice@example.org", 0)
 
 
-async def test_disabled_is_told_only_to_who_knows_the_password(service: DirectoryService) -> None:
+async def test_only_the_right_password_reveals_a_disabled_account(service: DirectoryService) -> None:
     await service.account("alice@example.org", "secret")
     await service.set_account("alice@example.org", enabled=False)
     assert await login(service, "alice@example.org", "wrong") == InvalidCredentials()
@@ -145,7 +145,7 @@ async def test_app_passwords(service: DirectoryService, database: str) -> None:
     assert await login(service, "alice@example.org", "secret") == identity
 
 
-async def test_a_good_login_costs_one_hash_and_a_changed_password_counts_at_once(
+async def test_a_good_login_needs_one_hash_and_a_changed_password_applies_at_once(
     service: DirectoryService,
 ) -> None:
     alice = await service.account("alice@example.org", "secret")
@@ -162,7 +162,7 @@ async def test_a_good_login_costs_one_hash_and_a_changed_password_counts_at_once
     assert await login(service, "alice@example.org", "others") == AccountDisabled()
 
 
-async def test_an_unknown_account_costs_a_hash_too(service: DirectoryService) -> None:
+async def test_an_unknown_account_needs_a_hash_too(service: DirectoryService) -> None:
     await service.account("alice@example.org", "secret")
     for name in ("alice@example.org", "nobody@example.org", "not an address", "x@elsewhere.example"):
         before = verifications()
@@ -173,7 +173,7 @@ async def test_an_unknown_account_costs_a_hash_too(service: DirectoryService) ->
 QUICK = {"PAQUEBOT_LOGIN_DELAY": "0s", "PAQUEBOT_LOGIN_FAILURE_RECOVERY": "1h", "PAQUEBOT_ACCOUNT_QUOTA": "0"}
 
 
-async def test_strangers_do_not_lock_the_owner_out(database: str) -> None:
+async def test_attackers_do_not_lock_the_owner_out(database: str) -> None:
     async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="3", **QUICK) as service:
         await service.domain("example.org")
         alice = await service.account("alice@example.org", "secret")
@@ -184,7 +184,7 @@ async def test_strangers_do_not_lock_the_owner_out(database: str) -> None:
         assert await login(service, "alice@example.org", "secret", "203.0.113.1") == identity
 
 
-async def test_an_alias_domain_does_not_go_round_the_limit(database: str) -> None:
+async def test_an_alias_domain_does_not_bypass_the_limit(database: str) -> None:
     async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="3", **QUICK) as service:
         await service.domain("example.org")
         await service.domain("alias.example", alias_of="example.org")
@@ -210,7 +210,7 @@ async def test_failures_are_shared_by_replicas_and_survive_a_restart(database: s
         assert isinstance(await login(restarted, "alice@example.org", "guess"), RateLimited)
 
 
-async def test_where_the_password_was_right_others_failures_do_not_count(database: str) -> None:
+async def test_failures_of_others_do_not_count_in_a_known_network(database: str) -> None:
     async with directory_service(
         database,
         PAQUEBOT_LOGIN_FAILURES_ACCOUNT="2",
@@ -232,7 +232,7 @@ async def test_where_the_password_was_right_others_failures_do_not_count(databas
         assert await login(service, "bob@example.org", "secret", "192.0.2.2") == Identity(bob, "bob@example.org", 0)
 
 
-async def test_app_passwords_pass_where_guesses_are_refused(database: str) -> None:
+async def test_app_passwords_are_accepted_where_guesses_are_refused(database: str) -> None:
     async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="1", **QUICK) as service:
         await service.domain("example.org")
         alice = await service.account("alice@example.org", "secret")
@@ -243,7 +243,7 @@ async def test_app_passwords_pass_where_guesses_are_refused(database: str) -> No
         assert await login(service, "alice@example.org", made.password) == Identity(alice, "alice@example.org", 0)
 
 
-async def test_an_unknown_login_is_limited_as_a_known_one(database: str) -> None:
+async def test_an_unknown_login_is_limited_like_a_known_one(database: str) -> None:
     async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="2", **QUICK) as service:
         await service.domain("example.org")
         await service.account("alice@example.org", "secret")
@@ -257,7 +257,7 @@ async def test_an_unknown_login_is_limited_as_a_known_one(database: str) -> None
             assert isinstance(answers[2], RateLimited), name
 
 
-async def test_what_nobody_can_type_is_refused_for_good_and_counts_for_nothing(database: str) -> None:
+async def test_impossible_logins_are_refused_and_do_not_count(database: str) -> None:
     async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="2", **QUICK) as service:
         await service.domain("example.org")
         await service.account("alice@example.org", "secret")
@@ -288,7 +288,7 @@ async def test_failures_are_limited_per_client(database: str) -> None:
         assert other == Identity(alice, "alice@example.org", 0)
 
 
-async def test_a_48_of_ipv6_is_no_endless_row_of_clients(database: str) -> None:
+async def test_an_ipv6_48_is_limited_too(database: str) -> None:
     """Each guess comes from a network of its own; another /48 and a known network pass."""
     async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_CLIENT="3", **QUICK) as service:
         await service.domain("example.org")
@@ -304,7 +304,7 @@ async def test_a_48_of_ipv6_is_no_endless_row_of_clients(database: str) -> None:
         assert await login(service, "guess@example.org", "x", "2001:db8:1::1") == InvalidCredentials()
 
 
-async def test_guesses_side_by_side_do_not_pass_the_limit(database: str) -> None:
+async def test_parallel_guesses_do_not_pass_the_limit(database: str) -> None:
     async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="4", **QUICK) as service:
         await service.domain("example.org")
         await service.account("alice@example.org", "secret")
@@ -314,7 +314,7 @@ async def test_guesses_side_by_side_do_not_pass_the_limit(database: str) -> None
         assert sum(isinstance(answer, RateLimited) for answer in answers) == 16
 
 
-async def test_connections_of_one_mail_program_are_no_guesses(database: str) -> None:
+async def test_parallel_logins_of_one_mail_program_are_not_guesses(database: str) -> None:
     """They come together when a service starts again, with the right password: more than there may be failures."""
     async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="4", **QUICK) as service:
         await service.domain("example.org")
@@ -325,7 +325,7 @@ async def test_connections_of_one_mail_program_are_no_guesses(database: str) -> 
         assert verifications() == before + 1
 
 
-async def test_the_same_guess_side_by_side_is_as_many_guesses(database: str) -> None:
+async def test_equal_parallel_guesses_all_count(database: str) -> None:
     async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="4", **QUICK) as service:
         await service.domain("example.org")
         await service.account("alice@example.org", "secret")
@@ -334,7 +334,7 @@ async def test_the_same_guess_side_by_side_is_as_many_guesses(database: str) -> 
         assert sum(isinstance(answer, RateLimited) for answer in answers) == 16
 
 
-async def test_who_is_refused_costs_the_database_little_and_no_hash(database: str) -> None:
+async def test_a_refused_client_needs_no_hash_and_few_queries(database: str) -> None:
     async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="1", **QUICK) as service:
         await service.domain("example.org")
         await service.account("alice@example.org", "secret")
@@ -346,7 +346,7 @@ async def test_who_is_refused_costs_the_database_little_and_no_hash(database: st
         assert (verifications(), statements("take_login")) == (hashes, counted)
 
 
-async def test_failures_are_forgotten_with_time_and_bounded(service: DirectoryService, postgres: Postgres) -> None:
+async def test_failures_expire_and_are_limited(service: DirectoryService, postgres: Postgres) -> None:
     policy = LimitPolicy(pair=3, client=3, login=3, recovery=30.0)
     for number in range(1, 6):
         await count_attempt(postgres, policy, number, f"192.0.2.{number}", known=False)
@@ -360,7 +360,7 @@ async def test_failures_are_forgotten_with_time_and_bounded(service: DirectorySe
     assert await postgres.fetchval("test", rows) == 0
 
 
-async def test_a_failure_is_forgiven_as_its_level_falls(service: DirectoryService, postgres: Postgres) -> None:
+async def test_a_level_falls_with_time(service: DirectoryService, postgres: Postgres) -> None:
     policy = LimitPolicy(pair=2, client=99, login=99, recovery=30.0)
     for _ in range(2):
         assert isinstance(await count_attempt(postgres, policy, 1, "192.0.2.1", known=False), LoginAttempt)
@@ -374,7 +374,7 @@ async def test_a_failure_is_forgiven_as_its_level_falls(service: DirectoryServic
     assert isinstance(await count_attempt(postgres, policy, 1, "192.0.2.1", known=False), LoginAttempt)
 
 
-async def test_networks_of_an_account_are_bounded(service: DirectoryService, postgres: Postgres) -> None:
+async def test_networks_of_an_account_are_limited(service: DirectoryService, postgres: Postgres) -> None:
     alice = await service.account("alice@example.org", "secret")
     today = datetime.datetime.now(datetime.UTC).date()
     await record_network(postgres, alice, "203.0.113.1", today - datetime.timedelta(days=1))
@@ -385,7 +385,7 @@ async def test_networks_of_an_account_are_bounded(service: DirectoryService, pos
     assert "203.0.113.1" not in kept
 
 
-async def test_each_failure_is_one_line_with_the_client_and_never_a_login_that_nobody_has(
+async def test_each_failure_is_logged_without_unknown_logins(
     service: DirectoryService, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -436,7 +436,7 @@ async def test_hashes_are_strengthened_when_the_parameters_grow(
     await connection.close()
 
 
-async def test_remembered_logins_end_with_their_time(service: DirectoryService, postgres: Postgres) -> None:
+async def test_cached_logins_expire(service: DirectoryService, postgres: Postgres) -> None:
     await service.account("alice@example.org", "secret")
     now = 50.0
     hashing = Hashing(CHEAP)
@@ -451,7 +451,7 @@ async def test_remembered_logins_end_with_their_time(service: DirectoryService, 
     hashing.close()
 
 
-async def test_the_event_loop_lives_while_hashes_wait_and_their_queue_is_bounded() -> None:
+async def test_hashes_do_not_block_the_event_loop_and_their_queue_is_limited() -> None:
     hashing = Hashing(HashSettings(passes=3, memory=ByteSize(64 * 2**20), lanes=1, threads=1, waiting=2))
     stored = Hasher(Argon2Parameters(1, 64, 1)).hash("secret")
     first = [asyncio.ensure_future(hashing.hash("secret")) for _ in range(3)]
@@ -472,7 +472,7 @@ async def test_the_event_loop_lives_while_hashes_wait_and_their_queue_is_bounded
     hashing.close()
 
 
-async def test_a_damaged_hash_fits_no_password(service: DirectoryService, database: str) -> None:
+async def test_a_damaged_hash_matches_no_password(service: DirectoryService, database: str) -> None:
     await service.account("alice@example.org", "secret")
     connection = await asyncpg.connect(database)
     await connection.execute("UPDATE directory.accounts SET password_hash = 'damaged'")

@@ -18,7 +18,7 @@ from paquebot.blobs.store import PackInfo
 from paquebot.cli.engines.s3 import S3Engine
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import Seconds
-from paquebot.v1.mail_pb2 import Envelope
+from paquebot.v1.mail_pb2 import BlobRef, Envelope
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def faults(call: str, kind: str) -> float:
     return value("paquebot_engine_errors_total", engine="s3", call=call, **{"class": kind}) or 0.0
 
 
-async def test_a_missing_object_is_named_and_is_no_error_of_s3(blobs: BlobStore) -> None:
+async def test_a_missing_object_is_not_an_error_of_s3(blobs: BlobStore) -> None:
     pack = new_ulid()
     before = errors("get"), errors("stat")
     with pytest.raises(BlobMissing) as missing:
@@ -73,7 +73,7 @@ async def test_large_index_is_read_whole(blobs: BlobStore) -> None:
         await blobs.read_index(PackInfo(writer.pack, len(data) - 1))
 
 
-async def test_a_silent_s3_does_not_hold_a_thread_for_long(way: SlowProxy, s3_settings: S3Settings) -> None:
+async def test_a_silent_s3_does_not_occupy_a_thread_for_long(way: SlowProxy, s3_settings: S3Settings) -> None:
     store = BlobStore(replace(s3_settings, endpoint=way.endpoint, timeout=Seconds(0.6), threads=1))
     way.hold()
     before = faults("put", "timeout")
@@ -87,7 +87,7 @@ async def test_a_silent_s3_does_not_hold_a_thread_for_long(way: SlowProxy, s3_se
     await store.close()
 
 
-async def test_a_cut_connection_is_tried_again(
+async def test_a_lost_connection_is_retried(
     way: SlowProxy, s3_engine: S3Engine, s3_settings: S3Settings, blobs: BlobStore
 ) -> None:
     store = BlobStore(replace(s3_settings, endpoint=way.endpoint, threads=1))
@@ -103,4 +103,23 @@ async def test_a_cut_connection_is_tried_again(
     assert len(way.puts) == 2
     assert value("paquebot_s3_requests_total", call="put") == requests + 2
     assert await blobs.read_range(pack, 0, 10) == b"x" * 10
+    await store.close()
+
+
+async def test_a_message_named_twice_is_read_once(blobs: BlobStore) -> None:
+    writer = PackWriter(new_ulid())
+    first, second = (writer.add(Envelope(queue_id=new_ulid()), compress(content)) for content in (b"one", b"two"))
+    await blobs.put(writer.pack, writer.finish(1))
+    requests = value("paquebot_s3_requests_total", call="get") or 0.0
+    assert await blobs.read_each([second, first, second]) == [b"two", b"one", b"two"]
+    assert value("paquebot_s3_requests_total", call="get") == requests + 1
+
+
+async def test_reading_many_messages_gives_up_while_s3_is_away(s3_settings: S3Settings) -> None:
+    store = BlobStore(replace(s3_settings, endpoint="http://127.0.0.1:1"))
+    refs = [BlobRef(pack=new_ulid(), length=10, size=10) for _ in range(40)]
+    requests = value("paquebot_s3_requests_total", call="get") or 0.0
+    outcomes = await store.read_each(refs)
+    assert [type(outcome) for outcome in outcomes] == [BlobsUnavailable] * 40
+    assert (value("paquebot_s3_requests_total", call="get") or 0.0) - requests < 60  # not three tries for each
     await store.close()

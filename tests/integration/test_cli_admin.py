@@ -144,9 +144,9 @@ async def test_the_password_prompt_repeats_and_hides_it(stack: Stack) -> None:
     shown = ""
     dialogue = (
         ("Password: ", "gehiem"),
-        ("Repeat it: ", "geheim"),
+        ("Repeat the password: ", "geheim"),
         ("Password: ", "geheim"),
-        ("Repeat it: ", "geheim"),
+        ("Repeat the password: ", "geheim"),
     )
     for prompt, answer in dialogue:  # the space comes when the echo is off
         shown += await asyncio.to_thread(_read_until, ours, prompt)

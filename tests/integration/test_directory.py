@@ -37,7 +37,7 @@ async def refused(service: DirectoryService, rpc: Any, request: Message) -> grpc
     return caught.value.code
 
 
-async def test_domains_live_and_die(service: DirectoryService) -> None:
+async def test_domains_are_created_changed_and_deleted(service: DirectoryService) -> None:
     ask, stub = service.admin.ask, service.admin.stub
     made = await service.domain("Bücher.Example", catch_all="Sink@Bücher.Example", default_quota_bytes=5)
     assert made.name == "xn--bcher-kva.example"
@@ -56,7 +56,7 @@ async def test_domains_live_and_die(service: DirectoryService) -> None:
     assert await refused(service, stub.GetDomain, pb.GetDomainRequest(name=made.name)) is NOT_FOUND
 
 
-async def test_what_domains_refuse(service: DirectoryService) -> None:
+async def test_refused_changes_of_domains(service: DirectoryService) -> None:
     stub = service.admin.stub
     await service.domain("example.org")
     await service.domain("alias.example", alias_of="example.org")
@@ -196,7 +196,7 @@ async def test_app_passwords_refuse(service: DirectoryService) -> None:
     assert await refused(service, stub.CreateAppPassword, one_more) is PRECONDITION
 
 
-async def test_pages_have_everything_once(service: DirectoryService) -> None:
+async def test_pages_have_each_entry_once(service: DirectoryService) -> None:
     ask, stub = service.admin.ask, service.admin.stub
     await service.domain("a.example")
     await service.domain("b.example")
@@ -233,7 +233,7 @@ async def test_pages_have_everything_once(service: DirectoryService) -> None:
     assert domains == ["a.example 3 3", "b.example 3 3"]
 
 
-async def test_an_address_is_an_account_or_an_alias_however_fast(service: DirectoryService) -> None:
+async def test_an_address_is_an_account_or_an_alias_under_concurrency(service: DirectoryService) -> None:
     await service.domain("example.org")
     for number in range(10):
         address = f"x{number}@example.org"
@@ -245,7 +245,7 @@ async def test_an_address_is_an_account_or_an_alias_however_fast(service: Direct
         assert failed.code is ALREADY_EXISTS
 
 
-async def test_only_the_admin_token_opens_the_directory(service: DirectoryService, database: str) -> None:
+async def test_the_directory_needs_the_admin_token(service: DirectoryService, database: str) -> None:
     settings = DirectoryClientSettings(service.target, Seconds(10.0))
     for wrong in ("", "wrong", ADMIN_TOKEN + "x", ADMIN_TOKEN[:-1]):
         client = DirectoryClient(service.channel, settings, wrong)
@@ -258,7 +258,7 @@ async def test_only_the_admin_token_opens_the_directory(service: DirectoryServic
     await service.admin.ask(service.admin.stub.ListDomains, pb.ListDomainsRequest())
 
 
-async def test_without_a_configured_token_the_directory_is_closed(database: str) -> None:
+async def test_without_a_configured_token_the_directory_is_disabled(database: str) -> None:
     async with directory_service(database, PAQUEBOT_ADMIN_TOKEN="") as service:
         for token in ("", ADMIN_TOKEN):
             client = DirectoryClient(service.channel, DirectoryClientSettings(service.target, Seconds(10.0)), token)

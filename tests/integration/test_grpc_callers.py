@@ -97,7 +97,9 @@ def refused(caller: str, reason: str = "rights") -> float:
     return REGISTRY.get_sample_value(name, {"caller": caller, "reason": reason}) or 0.0
 
 
-async def test_a_stranger_gets_no_connection(without_database: DirectoryService, tmp_path: Path) -> None:
+async def test_a_client_without_a_certificate_gets_no_connection(
+    without_database: DirectoryService, tmp_path: Path
+) -> None:
     target = without_database.target
     trusted = (tmp_path / "server" / "ca.crt").read_bytes()  # it trusts us; we do not trust it
     other = Authority.make("another").service(tmp_path / "other", "smtp-ingress", trusted=trusted)
@@ -110,7 +112,7 @@ async def test_a_stranger_gets_no_connection(without_database: DirectoryService,
     assert await asyncio.to_thread(stranger.TRIES["grpc"], host, int(port)) == []  # as from another pod of a cluster
 
 
-async def test_a_client_does_not_tell_a_password_to_another_server(authority: Authority, tmp_path: Path) -> None:
+async def test_a_client_sends_no_password_to_another_server(authority: Authority, tmp_path: Path) -> None:
     """In the place of the service: `imap` of the same installation; the service of another one, with the same authority
     and the right address; and a server of another authority."""
     own = authority.service(tmp_path / "client", "smtp-ingress")
@@ -157,7 +159,7 @@ async def test_each_caller_may_make_its_own_calls_and_no_others(
     }
 
 
-def test_every_caller_with_rights_is_tried_here() -> None:
+def test_this_file_tests_every_caller_with_rights() -> None:
     assert set(RIGHTS) - {"plain", "local"} <= set(EXPECTED)
 
 
@@ -173,7 +175,7 @@ def test_every_caller_with_rights_is_tried_here() -> None:
     ],
     ids=lambda names: names[0],
 )
-async def test_a_certificate_of_the_authority_for_another_name_opens_nothing(
+async def test_a_certificate_with_another_name_has_no_rights(
     without_database: DirectoryService, authority: Authority, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
     before = refused("unknown")
@@ -312,7 +314,7 @@ async def _healthy_with_new_files(channel: Channel) -> None:
             await _healthy(channel)
 
 
-async def test_a_bad_pair_is_not_taken(
+async def test_a_bad_pair_is_not_used(
     without_database: DirectoryService, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     environ = authority.service(tmp_path / "client", "imap")
@@ -326,7 +328,7 @@ async def test_a_bad_pair_is_not_taken(
     assert await presented(without_database.target, environ) == (tmp_path / "next" / "tls.crt").read_bytes()
 
 
-async def test_a_client_with_many_channels_has_its_share_and_others_go_on(
+async def test_a_client_with_many_channels_has_only_its_share(
     without_database: DirectoryService, authority: Authority, tmp_path: Path
 ) -> None:
     """PAQUEBOT_GRPC_CALLS_PER_CLIENT is 2 here; a watch of health is a call that lasts."""
@@ -349,9 +351,7 @@ async def test_a_client_with_many_channels_has_its_share_and_others_go_on(
                 pass
 
 
-async def test_who_connects_and_says_nothing_holds_little_and_not_for_long(
-    authority: Authority, tmp_path: Path
-) -> None:
+async def test_silent_connections_are_limited_and_closed(authority: Authority, tmp_path: Path) -> None:
     environ = authority.service(tmp_path / "server", "recipient-validation")
     limits = {"PAQUEBOT_GRPC_CONNECTIONS": "3", "PAQUEBOT_GRPC_HANDSHAKE_TIMEOUT": "500ms"}
     async with running(NOWHERE, **environ, **limits) as service:  # one connection is this client's
@@ -367,7 +367,7 @@ async def test_who_connects_and_says_nothing_holds_little_and_not_for_long(
                 await stub.Check(health_pb2.HealthCheckRequest(), timeout=10.0, wait_for_ready=True)  # type: ignore[attr-defined]
 
 
-async def test_a_second_listener_without_tls_is_for_questions_only(
+async def test_a_second_listener_without_tls_is_not_for_administration(
     database: str, authority: Authority, tmp_path: Path
 ) -> None:
     """Pods of a version before have no certificates; `internalTls.acceptPlain` lets them in while they are replaced."""
@@ -390,7 +390,7 @@ async def test_a_second_listener_without_tls_is_for_questions_only(
 
 
 @pytest.mark.parametrize("folder", ["run", "a name with % and #"])
-async def test_over_a_unix_socket_everything_is_asked(database: str, tmp_path: Path, folder: str) -> None:
+async def test_all_services_work_over_a_unix_socket(database: str, tmp_path: Path, folder: str) -> None:
     directory = tmp_path / folder
     directory.mkdir()
     with socket.socket(socket.AF_UNIX) as left:  # what a killed process leaves does not stand in the way

@@ -50,12 +50,12 @@ async def refusal(**settings: str) -> str:
     return text
 
 
-async def test_without_tls_it_does_not_listen_for_others(tmp_path: Path) -> None:
+async def test_without_tls_it_listens_on_loopback_only(tmp_path: Path) -> None:
     assert "PAQUEBOT_GRPC_INSECURE" in await refusal(PAQUEBOT_GRPC_LISTEN=f"0.0.0.0:{free_port()}")
 
 
 @pytest.mark.parametrize("broken", ["tls.crt", "tls.key", "ca.crt"])
-async def test_a_certificate_that_is_none_is_told_at_the_start(tmp_path: Path, broken: str) -> None:
+async def test_a_bad_certificate_is_reported_at_the_start(tmp_path: Path, broken: str) -> None:
     settings = Authority.make().service(tmp_path, "recipient-validation")
     (tmp_path / broken).write_text("no PEM")
     assert "PAQUEBOT_GRPC_TLS_CERTIFICATE=" in await refusal(**settings)
@@ -79,7 +79,7 @@ def workers(pid: int) -> set[int]:
     return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[1:]}
 
 
-async def test_workers_share_the_port_and_one_that_dies_is_replaced(tmp_path: Path) -> None:
+async def test_workers_share_the_port_and_a_dead_one_is_replaced(tmp_path: Path) -> None:
     authority = Authority.make()
     settings = authority.service(tmp_path / "server", "recipient-validation")
     target = f"127.0.0.1:{free_port()}"

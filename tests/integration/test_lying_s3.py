@@ -30,7 +30,7 @@ async def store(lying_s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore) ->
     """The bucket of `blobs`, by way of the liar."""
     opened = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint))
     yield opened
-    lying_s3.tell(Lie.NONE)
+    lying_s3.set_lie(Lie.NONE)
     await opened.close()
 
 
@@ -56,39 +56,39 @@ def frames(*, checked: bool) -> list[Frame]:
 
 @pytest.mark.parametrize("checked", [True, False], ids=["frames with a checksum", "frames of older programs"])
 @pytest.mark.parametrize("lie", LIES_OF_READING)
-async def test_what_was_not_written_is_given_to_nobody(
+async def test_a_damaged_message_is_never_returned(
     lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, lie: Lie, *, checked: bool
 ) -> None:
     refs = await written(blobs, frames(checked=checked))
-    lying_s3.tell(lie)
+    lying_s3.set_lie(lie)
     outcomes = [*await store.read_each(refs), *[(await store.read_each([ref]))[0] for ref in refs]]
     assert lying_s3.lies >= 2
     for outcome, raw in zip(outcomes, MESSAGES * 2, strict=True):
         assert isinstance(outcome, BadPack | BlobsUnavailable) or outcome == raw
     assert any(isinstance(outcome, Exception) for outcome in outcomes)
-    lying_s3.tell(Lie.NONE)
+    lying_s3.set_lie(Lie.NONE)
     assert await store.read_many(refs) == MESSAGES  # nothing wrong was kept
 
 
 @pytest.mark.parametrize("checked", [True, False], ids=["frames with a checksum", "frames of older programs"])
 @pytest.mark.parametrize("lie", LIES_OF_READING)
-async def test_one_wrong_answer_is_asked_again(
+async def test_one_wrong_answer_is_retried(
     lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, lie: Lie, *, checked: bool
 ) -> None:
     refs = await written(blobs, frames(checked=checked))
-    lying_s3.tell(lie, times=1)
+    lying_s3.set_lie(lie, times=1)
     assert await store.read_many(refs) == MESSAGES
     assert lying_s3.lies == 1
 
 
 @pytest.mark.parametrize("checked", [True, False], ids=["frames with a checksum", "frames of older programs"])
-async def test_no_flipped_bit_is_missed(
+async def test_every_flipped_bit_is_detected(
     lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, *, checked: bool
 ) -> None:
     """An older frame alone does not show most of them."""
     (ref,) = await written(blobs, [compress(MESSAGES[0]) if checked else unchecked(MESSAGES[0])])
     seen = 0
-    lying_s3.tell(Lie.FLIP)
+    lying_s3.set_lie(Lie.FLIP)
     for lying_s3.seed in range(100):
         (outcome,) = await store.read_each([ref])
         seen += isinstance(outcome, BadPack)
@@ -96,7 +96,7 @@ async def test_no_flipped_bit_is_missed(
     assert seen >= 95
 
 
-async def test_a_damaged_message_does_not_take_its_neighbours_with_it(store: BlobStore, blobs: BlobStore) -> None:
+async def test_a_damaged_message_does_not_affect_its_neighbours(store: BlobStore, blobs: BlobStore) -> None:
     damaged = compress(MESSAGES[1])
     flipped = bytearray(damaged.content)
     flipped[len(flipped) // 2] ^= 1
@@ -112,7 +112,7 @@ async def test_a_damaged_message_does_not_take_its_neighbours_with_it(store: Blo
     assert value("paquebot_s3_unreadable_total", what="message") == before + 2
 
 
-async def test_a_job_names_the_message_that_it_means(blobs: BlobStore) -> None:
+async def test_the_sha256_of_a_job_is_compared(blobs: BlobStore) -> None:
     """Another message of the same length in its place, with a checksum of its own, is not it."""
     writer = PackWriter(new_ulid())
     ref = writer.add(Envelope(), compress(MESSAGES[1]))
@@ -126,18 +126,16 @@ async def test_a_job_names_the_message_that_it_means(blobs: BlobStore) -> None:
         await blobs.read(ref)
 
 
-async def test_what_is_read_is_bounded_by_what_was_asked_for(
-    lying_s3: LyingS3, store: BlobStore, blobs: BlobStore
-) -> None:
+async def test_no_more_is_read_than_requested(lying_s3: LyingS3, store: BlobStore, blobs: BlobStore) -> None:
     pack = new_ulid()
     await blobs.put(pack, b"x" * 100_000)
-    lying_s3.tell(Lie.WHOLE)
+    lying_s3.set_lie(Lie.WHOLE)
     with pytest.raises(WrongAnswer, match="not the requested range"):
         await store.read_range(pack, 10, 10)
-    lying_s3.tell(Lie.LONG)
+    lying_s3.set_lie(Lie.LONG)
     with pytest.raises(WrongAnswer, match="a body of 33 bytes instead of 10"):
         await store.read_range(pack, 10, 10)
-    lying_s3.tell(Lie.NONE)
+    lying_s3.set_lie(Lie.NONE)
     with pytest.raises(BadPack, match="ends before"):
         await store.read_range(pack, 99_999, 10)
     assert await store.read_start(pack, 2**20) == (b"x" * 100_000, 100_000)
@@ -151,7 +149,7 @@ async def test_a_declared_size_is_compared_before_anything_is_decompressed() -> 
         decode_entry(BlobRef(length=ref.length, size=1000, compression=ref.compression), frame.content)
 
 
-async def test_a_pack_is_never_written_over(blobs: BlobStore) -> None:
+async def test_a_pack_is_never_overwritten(blobs: BlobStore) -> None:
     pack = new_ulid()
     await blobs.put(pack, b"first")
     with pytest.raises(BlobsUnavailable, match="exists already"):
@@ -159,19 +157,19 @@ async def test_a_pack_is_never_written_over(blobs: BlobStore) -> None:
     assert await blobs.read_range(pack, 0, 5) == b"first"
 
 
-async def test_a_pack_whose_acknowledgement_was_lost_is_its_own(lying_s3: LyingS3, store: BlobStore) -> None:
+async def test_a_pack_whose_acknowledgement_was_lost_is_recognised(lying_s3: LyingS3, store: BlobStore) -> None:
     """S3 took the first try, and says at the second that the object is there."""
     pack = new_ulid()
-    lying_s3.tell(Lie.LOST_ANSWER, times=1)
+    lying_s3.set_lie(Lie.LOST_ANSWER, times=1)
     await store.put(pack, b"mine")
     assert len(lying_s3.writes) == 2
     assert await store.read_range(pack, 0, 4) == b"mine"
 
 
-async def test_a_pack_that_an_earlier_try_wrote_is_not_told_to_be_absent(lying_s3: LyingS3, store: BlobStore) -> None:
+async def test_a_pack_that_an_earlier_try_wrote_is_not_reported_as_absent(lying_s3: LyingS3, store: BlobStore) -> None:
     """The last try is refused with certainty: the first one was not."""
     pack = new_ulid()
-    lying_s3.tell(Lie.LOST_ANSWER, times=1, then=Lie.FORBIDDEN)
+    lying_s3.set_lie(Lie.LOST_ANSWER, times=1, then=Lie.FORBIDDEN)
     with pytest.raises(BlobsUnavailable) as refused:
         await store.put(pack, b"mine")
     assert len(lying_s3.writes) == 2
@@ -179,8 +177,8 @@ async def test_a_pack_that_an_earlier_try_wrote_is_not_told_to_be_absent(lying_s
     assert not refused.value.nothing_done
 
 
-async def test_a_store_without_conditions_is_written_without(lying_s3: LyingS3, store: BlobStore) -> None:
-    lying_s3.tell(Lie.UNCONDITIONAL)
+async def test_a_store_without_conditional_writes_gets_plain_ones(lying_s3: LyingS3, store: BlobStore) -> None:
+    lying_s3.set_lie(Lie.UNCONDITIONAL)
     for _ in range(2):
         pack = new_ulid()
         await store.put(pack, b"pack")
@@ -189,31 +187,31 @@ async def test_a_store_without_conditions_is_written_without(lying_s3: LyingS3, 
 
 
 @pytest.mark.parametrize("lie", [Lie.FORBIDDEN, Lie.FULL])
-async def test_readiness_to_write_is_told_by_writing(lying_s3: LyingS3, store: BlobStore, lie: Lie) -> None:
+async def test_readiness_to_write_is_probed_by_a_write(lying_s3: LyingS3, store: BlobStore, lie: Lie) -> None:
     await store.probe_writes()
     probes = len(lying_s3.writes)
     await store.probe_writes()
     assert len(lying_s3.writes) == probes  # it was just written
-    lying_s3.tell(lie)
+    lying_s3.set_lie(lie)
     with pytest.raises(BlobsUnavailable):
         await store.put(new_ulid(), b"x")
     for _ in range(2):
         with pytest.raises(BlobsUnavailable):
             await store.probe_writes()
     await store.probe()  # reading goes on
-    lying_s3.tell(Lie.NONE)
+    lying_s3.set_lie(Lie.NONE)
     await store.probe_writes()
     await store.put(new_ulid(), b"x")
 
 
 async def test_a_write_without_an_answer_is_probed_by_one_write(lying_s3: LyingS3, s3_settings: S3Settings) -> None:
     store = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint, timeout=Seconds(30.0)))
-    lying_s3.tell(Lie.NO_ANSWER)
+    lying_s3.set_lie(Lie.NO_ANSWER)
     for _ in range(2):
         with pytest.raises(BlobsUnavailable, match="a write takes longer"):
             await store.probe_writes()
     assert len(lying_s3.writes) == 1
-    lying_s3.tell(Lie.NONE)
+    lying_s3.set_lie(Lie.NONE)
     await store.close()
 
 
@@ -223,9 +221,9 @@ async def test_nothing_damaged_is_copied_into_another_pack(
 ) -> None:
     refs = await written(blobs, frames(checked=checked))
     for times in (1, 2, 3, 2**62):
-        lying_s3.tell(Lie.FLIP, times)
+        lying_s3.set_lie(Lie.FLIP, times)
         outcomes = await StoredEntries(store).read_each(refs)
-        lying_s3.tell(Lie.NONE)
+        lying_s3.set_lie(Lie.NONE)
         entries = [outcome for outcome in outcomes if isinstance(outcome, StoredEntry)]
         for entry in entries:
             content = MESSAGES[refs.index(entry.ref)]
@@ -237,14 +235,14 @@ async def test_nothing_damaged_is_copied_into_another_pack(
 
 
 @pytest.mark.parametrize("times", [1, 2**62])
-async def test_an_index_is_believed_only_with_its_checksum(
+async def test_an_index_must_match_its_checksum(
     lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, times: int
 ) -> None:
     (ref, *_) = await written(blobs, frames(checked=True))
     info = await blobs.stat(ref.pack)
     right = await blobs.read_index(info)
     for lying_s3.seed in range(50):
-        lying_s3.tell(Lie.FLIP, times)
+        lying_s3.set_lie(Lie.FLIP, times)
         try:
             assert await store.read_index(info) == right
         except BadPack:

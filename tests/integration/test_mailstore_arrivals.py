@@ -28,8 +28,8 @@ DRAFTS, SENT = 2, 3
 
 
 async def read(mailstore: Mailstore, account_id: int, mailbox_id: int) -> list[StoredMessage]:
-    snapshot = await mailstore.mailbox_reader.state(account_id, mailbox_id)
-    uids = snapshot.rows.uids
+    state = await mailstore.mailbox_reader.state(account_id, mailbox_id)
+    uids = state.rows.uids
     return [m async for m in mailstore.mailbox_reader.messages(account_id, mailbox_id, uids, with_summary=True)]
 
 

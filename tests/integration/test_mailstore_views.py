@@ -37,14 +37,14 @@ async def counts(mailstore: Mailstore) -> tuple[int, int, int]:
 async def test_state(mailstore: Mailstore) -> None:
     await fill(mailstore, Flag.SEEN, Flag(0))
     await mailstore.messages.store_flags(A, INBOX_ID, [2], ADD, flags=Flag.FLAGGED, keywords=("x",))
-    snapshot = await mailstore.mailbox_reader.state(A, INBOX_ID)
-    assert shown(snapshot.rows) == {1: (Flag.SEEN, 2), 2: (Flag.FLAGGED, 3)}
-    assert snapshot.rows.keywords == {2: ("x",)}
-    assert snapshot.rows.uids.typecode == "I"
-    assert (snapshot.mailbox.uid_next, snapshot.mailbox.highest_mod_seq) == (3, 3)
+    state = await mailstore.mailbox_reader.state(A, INBOX_ID)
+    assert shown(state.rows) == {1: (Flag.SEEN, 2), 2: (Flag.FLAGGED, 3)}
+    assert state.rows.keywords == {2: ("x",)}
+    assert state.rows.uids.typecode == "I"
+    assert (state.mailbox.uid_next, state.mailbox.highest_mod_seq) == (3, 3)
     empty = await mailstore.mailbox_reader.state(A, 2)
     assert len(empty.rows) == 0
-    assert await mailstore.mailbox_reader.state_by_name(A, "inbox") == snapshot
+    assert await mailstore.mailbox_reader.state_by_name(A, "inbox") == state
     with pytest.raises(NoSuchMailbox):
         await mailstore.mailbox_reader.state(A, 99)
     with pytest.raises(NoSuchMailbox):
@@ -137,9 +137,9 @@ async def test_keywords(mailstore: Mailstore) -> None:
     await mailstore.messages.store_flags(A, INBOX_ID, [1], REMOVE, keywords=("WORK", "unknown"))
     replaced = await mailstore.messages.store_flags(A, INBOX_ID, [2], REPLACE, flags=Flag.SEEN, keywords=("x",))
     assert replaced.rows.keywords == {2: ("x",)}
-    snapshot = await mailstore.mailbox_reader.state(A, INBOX_ID)
-    assert snapshot.rows.keywords == {1: ("$Junk",), 2: ("x",)}
-    assert set(snapshot.mailbox.keywords) == {"$Junk", "work", "x"}
+    state = await mailstore.mailbox_reader.state(A, INBOX_ID)
+    assert state.rows.keywords == {1: ("$Junk",), 2: ("x",)}
+    assert set(state.mailbox.keywords) == {"$Junk", "work", "x"}
     await mailstore.messages.store_flags(A, INBOX_ID, [1], ADD, keywords=("y",))  # `work` is unused
     with pytest.raises(TooManyKeywords):
         await mailstore.messages.store_flags(A, INBOX_ID, [1], ADD, keywords=("z",))

@@ -167,7 +167,7 @@ async def test_all_works_again_after_nats_was_killed(server: PrivateNats, opened
     await consumer.close()
 
 
-async def test_without_a_connection_nothing_is_stored_and_that_is_known(server: PrivateNats, opened: Queue) -> None:
+async def test_without_a_connection_a_publish_is_refused(server: PrivateNats, opened: Queue) -> None:
     await server.kill()
     async with asyncio.timeout(SECONDS):
         while opened.connection._client.is_connected:
@@ -191,7 +191,7 @@ async def test_a_fetch_ends_with_its_connection(server: PrivateNats, opened: Que
     await consumer.close()
 
 
-async def test_a_job_of_a_lost_store_acknowledges_no_other(server: PrivateNats, opened: Queue) -> None:
+async def test_a_job_of_a_lost_store_acknowledges_no_new_job(server: PrivateNats, opened: Queue) -> None:
     """A server without its store counts from 1 again: the old job's acknowledgement would take the new one out."""
     consumer = Consumer(opened, "delivery", DELIVER)
     await opened.publish([JOB])
@@ -280,7 +280,7 @@ async def test_a_protocol_error_is_survived(opened: Queue) -> None:
     assert opened.client is not client
 
 
-async def test_many_hearers_share_one_subscription(server: PrivateNats, opened: Queue) -> None:
+async def test_many_subscribers_share_one_subscription(server: PrivateNats, opened: Queue) -> None:
     other = await Queue.open(server.settings(), "other")
     heard: list[int] = []
     last = asyncio.Event()
@@ -294,7 +294,7 @@ async def test_many_hearers_share_one_subscription(server: PrivateNats, opened: 
     await other.close()
 
 
-async def test_one_message_tells_many_hearers(server: PrivateNats, opened: Queue) -> None:
+async def test_one_message_hints_many_subscribers(server: PrivateNats, opened: Queue) -> None:
     other = await Queue.open(server.settings(), "other")
     heard: list[tuple[int, str, bytes]] = []
     last = asyncio.Event()
@@ -317,7 +317,7 @@ async def test_one_message_tells_many_hearers(server: PrivateNats, opened: Queue
     await other.close()
 
 
-async def test_ignored_hints_are_not_called(server: PrivateNats, opened: Queue) -> None:
+async def test_unsubscribed_callbacks_are_not_called(server: PrivateNats, opened: Queue) -> None:
     heard: list[int] = []
     last = asyncio.Event()
     await opened.subscribe_mailbox(1, heard.append)
@@ -338,7 +338,7 @@ async def test_closing_is_quick_while_nats_is_away(server: PrivateNats) -> None:
         _ = queue.client
 
 
-async def test_refusals_carry_the_code(opened: Queue) -> None:
+async def test_refusals_have_their_code(opened: Queue) -> None:
     with pytest.raises(QueueRefused) as refused:
         await opened.api("STREAM.MSG.GET.MAIL", {"seq": 1})
     assert refused.value.code == NO_MESSAGE
@@ -432,7 +432,7 @@ async def lose_newest(server: PrivateNats, queue: Queue) -> None:
     await server.start()
 
 
-async def test_a_consumer_that_is_ahead_of_the_stream_is_made_anew(server: PrivateNats, opened: Queue) -> None:
+async def test_a_consumer_ahead_of_the_stream_is_created_anew(server: PrivateNats, opened: Queue) -> None:
     """New jobs have the numbers of those that are lost: what a consumer knows of these is true of none of them."""
     await lose_newest(server, opened)
     delivery, relay = Consumer(opened, "delivery", DELIVER), Consumer(opened, "relay", RELAY)
@@ -443,7 +443,7 @@ async def test_a_consumer_that_is_ahead_of_the_stream_is_made_anew(server: Priva
     assert (await stream.counts(opened)).total() == 0
 
 
-async def test_a_job_of_another_consumer_is_left_to_it(server: PrivateNats, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_job_of_another_consumer_is_rejected(server: PrivateNats, caplog: pytest.LogCaptureFixture) -> None:
     """The stream had grown past what `relay` knew before that could be seen: it hands out numbers that are others'."""
     await server.start()
     queue = await Queue.open(replace(server.settings(), ack_wait=Seconds(0.5)), "tests")

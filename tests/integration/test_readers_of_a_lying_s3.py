@@ -35,7 +35,7 @@ async def test_imap(imap_stack: ImapStack, lying_s3: LyingS3, lie: Lie) -> None:
         connected(server.port("imaps"), reader) as client,
     ):
         await client.ok("SELECT INBOX")
-        lying_s3.tell(lie)
+        lying_s3.set_lie(lie)
         lines = await client.run("FETCH 1:* BODY.PEEK[]")
         assert bodies(lines).items() <= expected.items()
         named = [line for line in lines if line.startswith(b"* NO [UNAVAILABLE] Message ")]
@@ -48,7 +48,7 @@ async def test_imap(imap_stack: ImapStack, lying_s3: LyingS3, lie: Lie) -> None:
             lines = await client.run(f"FETCH {number} BODY.PEEK[]")
             assert bodies(lines).items() <= expected.items()
         assert lying_s3.lies > 0
-        lying_s3.tell(Lie.NONE)
+        lying_s3.set_lie(Lie.NONE)
         assert bodies(await client.ok("FETCH 1:* BODY.PEEK[]")) == expected  # nothing wrong was kept
 
 
@@ -61,7 +61,7 @@ async def test_imap_does_not_hear_of_one_wrong_answer(imap_stack: ImapStack, lyi
         connected(server.port("imaps"), reader) as client,
     ):
         await client.ok("SELECT INBOX")
-        lying_s3.tell(lie, times=1)
+        lying_s3.set_lie(lie, times=1)
         assert bodies(await client.ok("FETCH 1 BODY.PEEK[]")) == {1: IMAP_PREFIX + MESSAGES[5]}
         assert lying_s3.lies == 1
 
@@ -82,11 +82,11 @@ async def test_pop3(pop3_stack: Pop3Stack, lying_s3: LyingS3, lie: Lie) -> None:
 
     async with pop3_stack.serving(PAQUEBOT_S3_ENDPOINT=lying_s3.endpoint) as server:
         client = await asyncio.to_thread(poplib_client, server, reader)
-        lying_s3.tell(lie)
+        lying_s3.set_lie(lie)
         got = await asyncio.to_thread(retrieve, client)
         for read, raw in zip(got, MESSAGES, strict=True):
             assert read == POP3_PREFIX + raw or "-ERR [SYS/TEMP]" in str(read)
         assert any(isinstance(read, str) for read in got)
-        lying_s3.tell(Lie.NONE)
+        lying_s3.set_lie(Lie.NONE)
         assert await asyncio.to_thread(retrieve, client) == [POP3_PREFIX + raw for raw in MESSAGES]
         await asyncio.to_thread(client.quit)

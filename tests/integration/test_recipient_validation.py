@@ -119,7 +119,7 @@ async def test_remote_recipients_keep_the_case_of_the_local_part(service: Direct
     assert literal.verdict == VERDICT_DOMAIN_DISABLED
 
 
-async def test_address_literals_where_they_are_wanted(database: str) -> None:
+async def test_address_literals_where_they_are_enabled(database: str) -> None:
     async with directory_service(database, PAQUEBOT_RELAY_LITERALS="true") as service:
         literal = await ask(service, "x@[IPv6:2001:DB8::1]", may_relay=True)
         assert literal.remote[0].domain == "[IPv6:2001:db8::1]"
@@ -197,7 +197,7 @@ async def test_catch_all(service: DirectoryService) -> None:
     assert (remote.forward_path, remote.original) == ("x@elsewhere.example", "y@away.example")
 
 
-async def test_postmaster_is_always_somebody(service: DirectoryService) -> None:
+async def test_postmaster_always_has_a_recipient(service: DirectoryService) -> None:
     assert await verdict(service, "postmaster") == name(VERDICT_NO_SUCH_ACCOUNT)  # no domain of ours yet
     await service.domain("example.org")
     await service.domain("empty.example")
@@ -241,7 +241,7 @@ async def test_configured_postmaster_default_domain_literals_and_separator(datab
         assert await verdict(service, "alice+x@example.org") == name(VERDICT_NO_SUCH_ACCOUNT)
 
 
-async def test_an_account_with_its_fill_of_messages(database: str) -> None:
+async def test_an_account_with_the_maximum_of_messages(database: str) -> None:
     """Senders hear it at RCPT already, whatever the bytes."""
     async with directory_service(database, PAQUEBOT_ACCOUNT_MESSAGES="3") as service:
         await service.domain("example.org", default_quota_bytes=10**9)
@@ -320,7 +320,7 @@ async def test_too_many_paths_are_refused(service: DirectoryService) -> None:
         await service.validation.validate([f"x{number}@example.org" for number in range(1001)])
 
 
-async def test_positive_answers_are_kept_for_their_time(service: DirectoryService) -> None:
+async def test_positive_answers_are_cached_for_their_time(service: DirectoryService) -> None:
     await service.domain("example.org", default_quota_bytes=1000)
     now = 100.0
     client = ValidationClient(
@@ -363,7 +363,7 @@ async def test_health(service: DirectoryService) -> None:
     assert await service.context.health.unready() == []
 
 
-async def test_reflection_is_for_who_asks_for_it(database: str, service: DirectoryService) -> None:
+async def test_reflection_can_be_enabled(database: str, service: DirectoryService) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match="UNIMPLEMENTED"):
         await _described(service)
     async with directory_service(database, PAQUEBOT_GRPC_REFLECTION="true") as open_service:
@@ -395,7 +395,7 @@ async def test_without_its_database_the_service_is_up_not_ready_and_unavailable(
             await probe(service.channel, "")
 
 
-async def test_an_unmigrated_database_is_temporary_and_tells_nothing(database: str) -> None:
+async def test_an_unmigrated_database_is_a_temporary_error_without_details(database: str) -> None:
     async with running(database) as service:
         with pytest.raises(DirectoryUnavailable) as caught:
             await service.validation.validate(["alice@example.org"])
@@ -407,7 +407,7 @@ async def test_an_unmigrated_database_is_temporary_and_tells_nothing(database: s
         assert "not yet at version" in reason
 
 
-async def test_a_fault_of_the_code_is_no_outage(service: DirectoryService, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_the_code_is_not_an_outage(service: DirectoryService, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its callers say so, and nothing of it is told."""
 
     async def broken(*_: object, **__: object) -> None:
@@ -424,7 +424,7 @@ async def test_a_fault_of_the_code_is_no_outage(service: DirectoryService, monke
     assert value("paquebot_recipient_validation_unexpected_errors_total") == failed + 1
 
 
-async def test_values_that_nobody_can_have_are_no_outage(service: DirectoryService) -> None:
+async def test_impossible_values_are_not_an_outage(service: DirectoryService) -> None:
     failures = errors("grpc", "validate")
     for path in ("\ud800@example.org", "a\0b@example.org", "x" * 3000 + "@example.org"):
         (validation,) = await service.validation.validate([path])

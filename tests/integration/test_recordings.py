@@ -43,7 +43,7 @@ async def test_a_session_is_recorded_from_its_next_command_to_the_end_of_the_ord
     assert recorder.look() is None
 
 
-async def test_an_order_is_ended_by_its_own_recording_only(queue: Queue) -> None:
+async def test_only_its_own_recording_ends_an_order(queue: Queue) -> None:
     recordings = Recordings(queue, "imap")
     await recordings.listen()
     for words in (b"", b"01R 7", b"01R seven 9", b"\xff 7 9", b"0-1 7 9"):
@@ -61,7 +61,7 @@ async def test_an_order_is_ended_by_its_own_recording_only(queue: Queue) -> None
     await ordered(recordings, "")
 
 
-async def test_what_sessions_say_comes_to_whoever_records(queue: Queue) -> None:
+async def test_the_recorder_gets_the_lines_of_sessions(queue: Queue) -> None:
     recordings = Recordings(queue, "smtp")
     await recordings.listen()
     telling = asyncio.ensure_future(recordings.run())
@@ -84,7 +84,7 @@ async def test_what_sessions_say_comes_to_whoever_records(queue: Queue) -> None:
     telling.cancel()
 
 
-async def test_what_nobody_takes_is_bounded_and_counted(queue: Queue) -> None:
+async def test_unread_lines_are_limited_and_counted(queue: Queue) -> None:
     recordings = Recordings(queue, "smtp")
     await recordings.listen()
     recordings.publish(TranscriptLine(recording_id="01R", client=b"before anybody asked"))
@@ -108,7 +108,7 @@ async def test_what_nobody_takes_is_bounded_and_counted(queue: Queue) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 24 * 3600 + 1])
-async def test_a_recording_is_bounded(queue: Queue, seconds: int) -> None:
+async def test_a_recording_is_limited(queue: Queue, seconds: int) -> None:
     with pytest.raises(InvalidValue):
         await anext(record(queue, ACCOUNT, seconds))
 

@@ -37,15 +37,15 @@ async def until_marked(blobs: BlobStore) -> str:
     return pack
 
 
-async def test_a_pack_that_s3_takes_after_its_message_was_refused_makes_no_job(
+async def test_a_pack_written_after_its_message_was_refused_makes_no_job(
     lying_s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore, queue: Queue
 ) -> None:
     store = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint))
     spool = Spool(store, queue, SpoolSettings(timeout=Seconds(0.5)))
-    lying_s3.tell(Lie.NO_ANSWER)
+    lying_s3.set_lie(Lie.NO_ANSWER)
     with pytest.raises(SpoolUnavailable):
         await spool.accept(message("late"), RAW)
-    lying_s3.tell(Lie.NONE)  # the PUT goes on, and succeeds
+    lying_s3.set_lie(Lie.NONE)  # the PUT goes on, and succeeds
     pack = await until_marked(blobs)
     assert await Marks(blobs, REFUSED).queue_ids(pack) == {"late"}
     await spool.close()
@@ -54,13 +54,13 @@ async def test_a_pack_that_s3_takes_after_its_message_was_refused_makes_no_job(
     assert [info async for info in blobs.list_packs()] == []  # no job can name it
 
 
-async def test_who_waits_still_is_served_by_the_commit_of_one_who_was_refused(
+async def test_a_commit_with_a_refused_message_serves_the_others(
     lying_s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore, queue: Queue
 ) -> None:
     """Both are in one pack: one job, and the mark names the other."""
     store = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint))
     spool = Spool(store, queue, SpoolSettings(linger=Seconds(3600.0)))
-    lying_s3.tell(Lie.NO_ANSWER)
+    lying_s3.set_lie(Lie.NO_ANSWER)
     spool.join()
     spool.join()
     gone, served = (asyncio.ensure_future(spool.accept(message(name), RAW)) for name in ("gone", "served"))
@@ -69,7 +69,7 @@ async def test_who_waits_still_is_served_by_the_commit_of_one_who_was_refused(
             await asyncio.sleep(0.01)
     gone.cancel()
     await asyncio.wait((gone,))
-    lying_s3.tell(Lie.NONE)
+    lying_s3.set_lie(Lie.NONE)
     assert await served == "served"
     pack = await until_marked(blobs)
     assert await Marks(blobs, REFUSED).queue_ids(pack) == {"gone"}
@@ -99,7 +99,7 @@ async def test_a_pack_whose_jobs_may_be_stored_is_marked_and_stays(
         await silent.close()
 
 
-async def test_what_is_refused_while_its_pack_is_marked_is_marked_too(
+async def test_a_message_refused_while_its_pack_is_marked_is_marked_too(
     s3_settings: S3Settings, blobs: BlobStore
 ) -> None:
     """One sender of a pack went away, and JetStream is silent for the others while S3 writes the mark."""

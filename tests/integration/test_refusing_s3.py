@@ -31,17 +31,17 @@ def sent(port: int) -> int:
 
 
 @pytest.mark.parametrize("lie", [Lie.FORBIDDEN, Lie.FULL, Lie.NO_ANSWER])
-async def test_mail_is_refused_and_readiness_says_why(smtp_stack: SmtpStack, lying_s3: LyingS3, lie: Lie) -> None:
+async def test_mail_is_refused_and_readiness_reports_why(smtp_stack: SmtpStack, lying_s3: LyingS3, lie: Lie) -> None:
     last = await smtp_stack.last_sequence()
     environ = {**smtp_stack.environ, "PAQUEBOT_S3_ENDPOINT": lying_s3.endpoint, "PAQUEBOT_COMMIT_TIMEOUT": "1s"}
     health = Health(started=True)
     async with open_server(load(SmtpIngressSettings, environ), health) as server:
         assert await health.unready() == []
-        lying_s3.tell(lie)
+        lying_s3.set_lie(lie)
         async with asyncio.timeout(20.0):  # S3_TIMEOUT alone would be as long
             assert await asyncio.to_thread(sent, server.ports(Role.MX)[0]) == 451
         assert (await until(health, ready=False))[0].startswith("s3: ")
-        lying_s3.tell(Lie.NONE)
+        lying_s3.set_lie(Lie.NONE)
         await until(health, ready=True)
         assert await asyncio.to_thread(sent, server.ports(Role.MX)[0]) == 250
     assert [message.content.endswith(RAW) for message in await smtp_stack.queued(last)] == [True]
@@ -60,10 +60,10 @@ async def test_an_append_is_refused_in_time(imap_stack: ImapStack, lying_s3: Lyi
     await imap_stack.deliver(reader, RAW)
     environ = {"PAQUEBOT_S3_ENDPOINT": lying_s3.endpoint, "PAQUEBOT_COMMIT_TIMEOUT": "1s"}
     async with imap_stack.serving(**environ) as server, connected(server.port("imaps"), reader) as client:
-        lying_s3.tell(Lie.NO_ANSWER)
+        lying_s3.set_lie(Lie.NO_ANSWER)
         async with asyncio.timeout(20.0):
             await client.say(b"a APPEND INBOX {%d+}\r\n%b\r\n" % (len(RAW), RAW))
             assert (await client.line()).startswith(b"a NO [UNAVAILABLE]")
         await client.ok("SELECT INBOX")
         assert len(await client.ok("FETCH 1:* BODY.PEEK[]")) == 1  # reading goes on
-        lying_s3.tell(Lie.NONE)
+        lying_s3.set_lie(Lie.NONE)

@@ -463,7 +463,7 @@ async def test_damaged_content_from_s3_is_not_sent(post: Post, lying_s3: LyingS3
     """More tries than a job has in all: it waits for as long as S3 lies, and is sent when that ends."""
     environ = {"PAQUEBOT_S3_ENDPOINT": lying_s3.endpoint, "PAQUEBOT_RELAY_TRIES": "2"}
     async with post.host() as host, post.relay(**environ):
-        lying_s3.tell(lie)
+        lying_s3.set_lie(lie)
         await post.accept("a@example.net")
 
         async def asked_often() -> bool:
@@ -472,7 +472,7 @@ async def test_damaged_content_from_s3_is_not_sent(post: Post, lying_s3: LyingS3
         await eventually(asked_often, "three tries", 60.0)
         assert host.messages == []
         assert (await stream.counts(post.queue)).total("hold.") == 0
-        lying_s3.tell(Lie.NONE)
+        lying_s3.set_lie(Lie.NONE)
         await host.until(lambda: len(host.messages) == 1)
         await post.settled()
         assert host.messages[0].content == RAW

@@ -83,7 +83,7 @@ class World:
         return self.logins.enter(identity, self.ended.set)
 
 
-async def test_a_command_asks_when_the_last_answer_is_old_and_not_before(service: DirectoryService) -> None:
+async def test_a_command_checks_when_the_last_check_is_old(service: DirectoryService) -> None:
     await service.account(ALICE)
     world = World(service)
     login = await world.login(service)
@@ -98,7 +98,7 @@ async def test_a_command_asks_when_the_last_answer_is_old_and_not_before(service
     assert await world.logins.check(login) is LoginEnd.DISABLED  # for good
 
 
-async def test_many_sessions_are_one_question(service: DirectoryService) -> None:
+async def test_many_sessions_are_checked_in_one_call(service: DirectoryService) -> None:
     await service.account(ALICE)
     world = World(service)
     logins = [await world.login(service) for _ in range(30)]
@@ -111,7 +111,7 @@ async def test_many_sessions_are_one_question(service: DirectoryService) -> None
     assert world.client.asked == 1
 
 
-async def test_sessions_go_on_while_the_directory_is_away_but_not_for_ever(service: DirectoryService) -> None:
+async def test_sessions_go_on_while_the_directory_is_away_within_a_limit(service: DirectoryService) -> None:
     await service.account(ALICE)
     world = World(service)
     login = await world.login(service)
@@ -135,7 +135,7 @@ async def test_a_change_during_the_login_is_not_missed(service: DirectoryService
     await asyncio.wait_for(world.ended.wait(), SECONDS)
 
 
-async def test_a_hint_decides_nothing(service: DirectoryService) -> None:
+async def test_a_hint_alone_ends_no_session(service: DirectoryService) -> None:
     account_id = await service.account(ALICE)
     world = World(service)
     login = await world.login(service)
@@ -172,7 +172,7 @@ async def test_each_password_has_its_own_sessions(service: DirectoryService) -> 
     assert [one.end for one in (tablet, unsaid)] == [LoginEnd.DISABLED] * 2
 
 
-async def test_a_session_that_left_is_not_asked_about(service: DirectoryService) -> None:
+async def test_a_session_that_ended_is_not_checked(service: DirectoryService) -> None:
     await service.account(ALICE)
     world = World(service)
     login = await world.login(service)
@@ -182,7 +182,7 @@ async def test_a_session_that_left_is_not_asked_about(service: DirectoryService)
     assert world.client.asked == 0
 
 
-async def test_each_change_is_hinted_at_with_the_account_and_nothing_else(
+async def test_each_change_publishes_a_hint_with_the_account_only(
     service: DirectoryService, nats_engine: NatsEngine
 ) -> None:
     queue = await Queue.open(load(NatsSettings, nats_login(nats_engine)), "test")

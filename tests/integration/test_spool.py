@@ -69,7 +69,7 @@ async def test_messages_of_the_same_moment_share_a_pack(spool: Spool, blobs: Blo
     assert (await stream.counts(queue)).by_subject == {"deliver.ready.paquebot_test": 1}
 
 
-async def test_large_message_is_alone(spool: Spool, blobs: BlobStore) -> None:
+async def test_a_large_message_is_a_pack_of_its_own(spool: Spool, blobs: BlobStore) -> None:
     large = RAW + random.Random(1).randbytes(5 * 2**20)
     await asyncio.gather(spool.accept(envelope(local=1), large), spool.accept(envelope(local=1), RAW))
     assert len([info async for info in blobs.list_packs()]) == 2
@@ -131,7 +131,7 @@ async def test_batch_is_all_or_nothing(queue: Queue) -> None:
         await queue.publish([good] * 1001)
 
 
-async def test_schedule_brings_the_job_back(queue: Queue) -> None:
+async def test_a_scheduled_job_is_published_again(queue: Queue) -> None:
     at = time.time() + 1
     later = Publication("relay.ready.example", b"job", later_subject="relay.later.x", at=at)
     await queue.publish([later, Publication("relay.ready.other", b"now")])
@@ -148,7 +148,7 @@ async def test_schedule_brings_the_job_back(queue: Queue) -> None:
     await consumer.close()
 
 
-async def test_job_not_acknowledged_comes_again(queue: Queue) -> None:
+async def test_an_unacknowledged_job_is_delivered_again(queue: Queue) -> None:
     await queue.publish([Publication("deliver.ready.example", b"1")])
     consumer, other = Consumer(queue, "delivery", DELIVER), Consumer(queue, "delivery", DELIVER)
     (job,) = await consumer.fetch(5, 5.0)
@@ -243,7 +243,7 @@ async def test_jobs_of_a_cancelled_fetch_are_not_forgotten(queue: Queue) -> None
     await consumer.close()
 
 
-async def test_consumer_goes_on_after_its_consumer_was_deleted(queue: Queue) -> None:
+async def test_a_consumer_continues_after_the_server_deleted_it(queue: Queue) -> None:
     consumer = Consumer(queue, "delivery", DELIVER)
     assert await consumer.fetch(5, 0.05) == []
     waiting = asyncio.create_task(consumer.fetch(5, 30.0))
@@ -266,7 +266,7 @@ async def test_consumer_goes_on_after_its_consumer_was_deleted(queue: Queue) -> 
     await consumer.close()
 
 
-async def test_few_large_messages_are_looked_through_at_once(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_few_large_messages_are_parsed_at_once(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of these threads keeps the interpreter from the event loop."""
     now = peak = 0
 

@@ -35,7 +35,7 @@ def envelope(*, envid: str = "", remote: int = 0, orcpt: int = 0) -> Envelope:
     )
 
 
-async def test_a_job_that_the_queue_never_takes(spool: Spool, queue: Queue, blobs: BlobStore) -> None:
+async def test_a_job_that_the_queue_never_accepts(spool: Spool, queue: Queue, blobs: BlobStore) -> None:
     """Nothing is written of it, and whoever comes in the same moment is kept."""
     too_large = envelope(envid="x" * queue.max_payload)
     refused, kept = await asyncio.gather(
@@ -47,7 +47,7 @@ async def test_a_job_that_the_queue_never_takes(spool: Spool, queue: Queue, blob
     assert [entry.envelope.queue_id for entry in (await blobs.read_index(info)).entries] == [kept]
 
 
-async def test_recipients_at_one_domain_are_cut_into_jobs_that_fit(spool: Spool, queue: Queue) -> None:
+async def test_recipients_at_one_domain_are_split_into_jobs_that_fit(spool: Spool, queue: Queue) -> None:
     count = 4000
     await spool.accept(envelope(remote=count, orcpt=500), RAW)
     paths: list[str] = []
@@ -59,7 +59,7 @@ async def test_recipients_at_one_domain_are_cut_into_jobs_that_fit(spool: Spool,
     assert (await stream.counts(queue)).total("relay.") == 5
 
 
-async def test_the_queue_says_what_it_never_takes(queue: Queue) -> None:
+async def test_the_queue_refuses_what_is_too_large(queue: Queue) -> None:
     large = Publication("deliver.ready.x", bytes(queue.max_payload + 1))
     small = Publication("deliver.ready.x", b"small")
     with pytest.raises(QueueTooLarge):
@@ -71,7 +71,7 @@ async def test_the_queue_says_what_it_never_takes(queue: Queue) -> None:
     assert (await stream.counts(queue)).total("") == 0
 
 
-async def test_one_message_that_s3_never_takes_leaves_the_others_of_its_commit(
+async def test_a_message_that_s3_refuses_does_not_fail_its_commit(
     blobs: BlobStore, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = blobs.put
@@ -107,7 +107,7 @@ async def test_one_message_that_s3_never_takes_leaves_the_others_of_its_commit(
         ("SlowDown", 503, BlobsUnavailable),
     ],
 )
-def test_what_s3_answers_for_good(code: str, status: int, expected: type[Exception]) -> None:
+def test_permanent_refusals_of_s3(code: str, status: int, expected: type[Exception]) -> None:
     response = HTTPResponse(status=status)
     error = S3Error(response=response, code=code, message="", resource="", request_id="", host_id="")
     with pytest.raises(BlobsUnavailable) as caught, s3_call("put", ""):

@@ -1,4 +1,4 @@
-"""What the metrics of this process counted."""
+"""The metrics of this process."""
 
 from prometheus_client import REGISTRY
 
@@ -6,7 +6,7 @@ from paquebot.observability.metrics import Fault
 
 
 def errors(engine: str, call: str) -> float:
-    """Calls to an engine that failed, in whatever way."""
+    """Failed calls to an engine, of every kind of failure."""
     labels = {"engine": engine, "call": call}
     found = (
         REGISTRY.get_sample_value("paquebot_engine_errors_total", {**labels, "class": fault.value}) for fault in Fault
@@ -15,5 +15,5 @@ def errors(engine: str, call: str) -> float:
 
 
 def value(name: str, **labels: str) -> float | None:
-    """What the series says now; None: there is no such series."""
+    """The current value of a series; None: there is no such series."""
     return REGISTRY.get_sample_value(name, labels)

@@ -39,7 +39,7 @@ CHEAP_HASHES = {
 
 @dataclass(slots=True, frozen=True)
 class DirectoryService:
-    """`validation` keeps no answers."""
+    """`validation` caches no answers."""
 
     target: str
     context: Context
@@ -79,7 +79,7 @@ class DirectoryService:
         await self.admin.ask(self.admin.stub.DeleteAccount, pb.DeleteAccountRequest(address=address))
 
     async def change(self, what: Sequence[str], address: str) -> bool:
-        """A step of a dialogue; False: it is none of these."""
+        """A step of a dialogue; False: an unknown step."""
         match what:
             case ["disable"]:
                 await self.set_account(address, enabled=False)
@@ -94,7 +94,7 @@ class DirectoryService:
         return True
 
     async def disable_unheard(self, address: str) -> None:
-        """As if the hint were lost."""
+        """Without a hint, as if it were lost."""
         local, _, domain = address.partition("@")
         connection = await asyncpg.connect(self.admin_dsn)
         sql = "UPDATE directory.accounts SET enabled = false WHERE local_part = $1 AND domain = $2"
@@ -103,7 +103,7 @@ class DirectoryService:
 
 
 def nats_login(nats: NatsEngine) -> dict[str, str]:
-    """The settings of a service that reaches it as its operator."""
+    """The settings with which a service logs in as the operator."""
     login = nats.accesses[0]
     return {
         "PAQUEBOT_NATS_URL": nats.url,
@@ -128,7 +128,7 @@ async def directory_service(admin_dsn: str, **environ: str) -> AsyncIterator[Dir
 
 @contextlib.asynccontextmanager
 async def running(dsn: str, **environ: str) -> AsyncIterator[DirectoryService]:
-    """The service alone, whatever the database is. With certificates for its gRPC, the clients here have the same."""
+    """The service alone, on any database. With certificates for gRPC, the clients here use the same ones."""
     target = environ.pop("PAQUEBOT_GRPC_LISTEN", f"127.0.0.1:{free_port()}")
     settings = load(
         RecipientValidationSettings,
@@ -136,7 +136,7 @@ async def running(dsn: str, **environ: str) -> AsyncIterator[DirectoryService]:
             "PAQUEBOT_POSTGRES_DSN": dsn,
             "PAQUEBOT_GRPC_LISTEN": target,
             "PAQUEBOT_ADMIN_TOKEN": ADMIN_TOKEN,
-            "PAQUEBOT_NATS_URL": "nats://127.0.0.1:1",  # away, unless a test has one
+            "PAQUEBOT_NATS_URL": "nats://127.0.0.1:1",  # away, unless a test sets one
             **CHEAP_HASHES,
             **environ,
         },

@@ -32,7 +32,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Signs pairs; `certificate` is what others trust."""
+    """Signs pairs; clients and servers trust `certificate`."""
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate

@@ -1,8 +1,8 @@
-"""An HTTP proxy before a real S3 that lies: a bit of each body flipped, bodies cut, other ranges, refused writes, and
-answers that come late.
+"""An HTTP proxy before a real S3 that gives wrong answers: a flipped bit in each body, short bodies, other ranges,
+refused writes, and late answers.
 
-`async with LyingS3(host, port) as s3`; clients connect to `s3.endpoint`, and `s3.tell(Lie.FLIP)` says what is wrong
-from now on. Which bit is flipped follows from the seed and from the answer's content, so that a run can be repeated.
+`async with LyingS3(host, port) as s3`; clients connect to `s3.endpoint`, and `s3.set_lie(Lie.FLIP)` sets what is
+wrong from now on. The flipped bit depends on the seed and on the answer, so that a run can be repeated.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ class Lie(enum.Enum):
     """What is wrong."""
 
     NONE = "nothing"
-    FLIP = "one bit of each body that is read"
-    CUT = "the connection ends in the middle of each body that is read"
-    SHORT = "each body that is read lacks its last bytes, and its head says so"
-    LONG = "each body that is read has bytes behind it, and its head says so"
-    OTHER_RANGE = "bytes beside those that were asked for, and the head says which"
-    SHIFTED = "bytes beside those that were asked for, and the head says they are those"
-    WHOLE = "the whole object, whatever range was asked for"
+    FLIP = "one bit of each body"
+    CUT = "the connection ends in the middle of each body"
+    SHORT = "each body lacks its last bytes, and its header says so"
+    LONG = "each body has additional bytes, and its header says so"
+    OTHER_RANGE = "another range than requested, and the header names it"
+    SHIFTED = "another range than requested, and the header names the requested one"
+    WHOLE = "the whole object instead of a range"
     FORBIDDEN = "403 to each write"
     FULL = "507 to each write"
     UNCONDITIONAL = "501 to each conditional write"
     LOST_ANSWER = "a write is done, and the connection ends before its answer"
     NO_ANSWER = "writes get no answer until the lie ends"
-    READ_ONLY = "403 to all that changes something"
+    READ_ONLY = "403 to each change"
     LATE = "each answer comes long after its request"
 
 
 READS = (Lie.FLIP, Lie.CUT, Lie.SHORT, Lie.LONG, Lie.OTHER_RANGE, Lie.SHIFTED, Lie.WHOLE)
-"""Lies about bodies that are read; the others are about writes, or about all."""
+"""Wrong answers to reads; the others are answers to writes, or to all requests."""
 _CHANGES = ("PUT", "POST", "DELETE")
 
 
 @dataclass(slots=True)
 class _Head:
-    """The first line of a request or an answer, and its fields by their names in lower case."""
+    """The first line of a request or an answer, and its fields by their lower-case names."""
 
     line: bytes
     fields: dict[str, str]
 
     @property
-    def octets(self) -> int:
+    def content_length(self) -> int:
         return int(self.fields.get("content-length", "0"))
 
     def written(self) -> bytes:
@@ -64,8 +64,8 @@ class _Head:
 
 @dataclass(slots=True, eq=False)
 class LyingS3:
-    """`prefix`: only reads of objects whose keys begin so are lied about. `seed`: of the bits to flip. `late`: how many
-    seconds a late answer is held back, if the lie does not end before."""
+    """`prefix`: only reads of objects whose keys begin with it get wrong answers. `seed`: of the bits to flip. `late`:
+    seconds that a late answer is delayed, if the lie does not end before."""
 
     host: str
     port: int
@@ -73,9 +73,9 @@ class LyingS3:
     seed: int = 1
     late: float = 30.0
     lies: int = 0
-    """Answers that were made wrong."""
+    """The number of wrong answers."""
     writes: list[str] = field(default_factory=list)
-    """Keys of the PUTs that came, in order."""
+    """Keys of the received PUTs, in order."""
     _lie: Lie = Lie.NONE
     _then: Lie = Lie.NONE
     _left: int = 0
@@ -105,8 +105,8 @@ class LyingS3:
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
-    def tell(self, lie: Lie, times: int = 2**62, *, then: Lie = Lie.NONE) -> None:
-        """From now on, for so many answers; then, for ever, another."""
+    def set_lie(self, lie: Lie, times: int = 2**62, *, then: Lie = Lie.NONE) -> None:
+        """Give `times` answers that are wrong in this way; after them those of `then`."""
         self._lie, self._left, self._then = lie, times, then
         self._ended.set()
         self._ended = asyncio.Event()
@@ -136,7 +136,7 @@ class LyingS3:
     ) -> bool:
         """One request; False: the connection ends."""
         request = await _head(reader)
-        body = await reader.readexactly(request.octets)
+        body = await reader.readexactly(request.content_length)
         method, target, _ = request.line.decode().split(" ")
         if method == "PUT":
             self.writes.append(target.partition("?")[0].lstrip("/").partition("/")[2])
@@ -144,28 +144,28 @@ class LyingS3:
             writer.write(refusal)
             await writer.drain()
             return True
-        lie = self._told(READS) if method == "GET" and f"/{self.prefix}" in target else Lie.NONE
+        lie = self._next_lie(READS) if method == "GET" and f"/{self.prefix}" in target else Lie.NONE
         far_writer.write(request.written() + body)
         head, data = await _exchange(far_reader, method)
-        if method == "PUT" and self._told((Lie.LOST_ANSWER,)) is Lie.LOST_ANSWER:
+        if method == "PUT" and self._next_lie((Lie.LOST_ANSWER,)) is Lie.LOST_ANSWER:
             return False
         if lie is not Lie.NONE and data:
-            data = self._made_wrong(lie, head, data)
-        if self._told((Lie.LATE,)) is Lie.LATE:
+            data = self._falsified(lie, head, data)
+        if self._next_lie((Lie.LATE,)) is Lie.LATE:
             await self._until_ended(self.late)
         writer.write(head.written() + data)
         await writer.drain()
         return not (lie is Lie.CUT and data) and head.fields.get("connection", "") != "close"
 
-    def _told(self, among: tuple[Lie, ...]) -> Lie:
+    def _next_lie(self, among: tuple[Lie, ...]) -> Lie:
         if self._lie not in among or self._left <= 0:
             return Lie.NONE
-        told = self._lie
+        lie = self._lie
         self._left -= 1
         self.lies += 1
         if not self._left:
-            self.tell(self._then)
-        return told
+            self.set_lie(self._then)
+        return lie
 
     async def _until_ended(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -173,8 +173,8 @@ class LyingS3:
                 await self._ended.wait()
 
     async def _refusal(self, method: str, request: _Head) -> bytes:
-        """What is answered instead of handing the request on; empty: nothing."""
-        if method in _CHANGES and self._told((Lie.READ_ONLY,)) is Lie.READ_ONLY:
+        """The answer to a request that is not forwarded; empty: forward it."""
+        if method in _CHANGES and self._next_lie((Lie.READ_ONLY,)) is Lie.READ_ONLY:
             return _refused(b"403 Forbidden", b"AccessDenied")
         return await self._refused_write(request) if method == "PUT" else b""
 
@@ -182,16 +182,16 @@ class LyingS3:
         while self._lie is Lie.NO_ANSWER:
             self.lies += 1
             await self._ended.wait()
-        if self._told((Lie.FORBIDDEN,)) is Lie.FORBIDDEN:
+        if self._next_lie((Lie.FORBIDDEN,)) is Lie.FORBIDDEN:
             return _refused(b"403 Forbidden", b"AccessDenied")
-        if self._told((Lie.FULL,)) is Lie.FULL:
+        if self._next_lie((Lie.FULL,)) is Lie.FULL:
             return _refused(b"507 Insufficient Storage", b"InsufficientStorage")
-        if "if-none-match" in request.fields and self._told((Lie.UNCONDITIONAL,)) is Lie.UNCONDITIONAL:
+        if "if-none-match" in request.fields and self._next_lie((Lie.UNCONDITIONAL,)) is Lie.UNCONDITIONAL:
             return _refused(b"501 Not Implemented", b"NotImplemented")
         return b""
 
-    def _made_wrong(self, lie: Lie, head: _Head, data: bytes) -> bytes:
-        """The head may change with it."""
+    def _falsified(self, lie: Lie, head: _Head, data: bytes) -> bytes:
+        """May change the header too."""
         match lie:
             case Lie.FLIP:
                 at = random.Random(f"{self.seed} {len(data)} {self.lies}").randrange(8 * len(data))
@@ -219,21 +219,21 @@ class LyingS3:
 
 async def _head(reader: asyncio.StreamReader) -> _Head:
     """Raises EOFError at the end of the connection."""
-    octets = await reader.readuntil(b"\r\n\r\n")
-    line, _, rest = octets.partition(b"\r\n")
+    data = await reader.readuntil(b"\r\n\r\n")
+    line, _, rest = data.partition(b"\r\n")
     fields = (each.partition(":") for each in rest.decode("latin-1").split("\r\n") if each)
     return _Head(line, {name.strip().lower(): value.strip() for name, _, value in fields})
 
 
 async def _exchange(reader: asyncio.StreamReader, method: str) -> tuple[_Head, bytes]:
-    """The answer, with its length told in the head."""
+    """The answer, with a Content-Length."""
     head = await _head(reader)
     while head.line.split(b" ")[1] == b"100":
         head = await _head(reader)
     if method == "HEAD" or head.line.split(b" ")[1] in (b"204", b"304"):
         return head, b""
     if head.fields.get("transfer-encoding", "").lower() != "chunked":
-        return head, await reader.readexactly(head.octets)
+        return head, await reader.readexactly(head.content_length)
     data = bytearray()
     while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
         data += await reader.readexactly(size)

@@ -56,7 +56,7 @@ async def blobs(s3_settings: S3Settings) -> AsyncIterator[BlobStore]:
 
 @pytest.fixture
 async def lying_s3(s3_engine: S3Engine) -> AsyncIterator[LyingS3]:
-    """The way to S3 past a proxy that lies when it is told to."""
+    """A proxy before S3, which gives the wrong answers that a test sets."""
     host, _, port = s3_engine.endpoint.rpartition(":")
     async with LyingS3(host, int(port)) as proxy:
         yield proxy

@@ -10,7 +10,7 @@ from paquebot.blobs.ranges import PackRange
 from paquebot.blobs.reading import RangeOutcome
 
 _WORKERS = 4  # threads that one reader uses at once; S3_THREADS are there for all readers
-_MAX_TOGETHER = 16  # ranges handed to a thread at once: it reads as many as it can in its turn
+_MAX_TOGETHER = 16  # ranges passed to a thread at once: it reads as many as it can in its turn
 _MAX_FAILURES = 4  # in a row; then S3 is away, and trying the rest would take minutes
 
 Done = Callable[[PackRange, RangeOutcome | Exception], None]

@@ -20,7 +20,7 @@ from paquebot.runtime.postgres.pool import Postgres
 NETWORKS_KEPT = 50  # of an account
 _ANY_LOGIN = 0
 _ANY_NETWORK = ""
-_ABOVE = 12.0  # maximum level of a login over its limit: how long its delays outlive an attack
+_MAX_ABOVE = 12.0  # maximum level of a login over its limit: how long its delays outlive an attack
 
 _Key = tuple[int, str]
 
@@ -74,22 +74,24 @@ _LEFT = "greatest(0, f.level - greatest(0, extract(epoch FROM clock_timestamp() 
 _FLOAT = "double precision"
 _STEP = f"CASE WHEN %s.network LIKE '%%/48' THEN 0.125::{_FLOAT} ELSE 1::{_FLOAT} END"
 _UP, _NEW = _STEP % "f", _STEP % "k"
-_MOST = f"CASE WHEN f.network = '' THEN 'infinity'::{_FLOAT} WHEN f.subject = 0 THEN $4::{_FLOAT} ELSE $5::{_FLOAT} END"
-_TAKE = f"""
+_MAXIMUM = (
+    f"CASE WHEN f.network = '' THEN 'infinity'::{_FLOAT} WHEN f.subject = 0 THEN $4::{_FLOAT} ELSE $5::{_FLOAT} END"
+)
+_COUNT = f"""
 INSERT INTO directory.login_failures AS f (subject, network, level, at)
 SELECT subject, network, {_NEW}, clock_timestamp() FROM unnest($1::bigint[], $2::text[]) AS k (subject, network)
 ORDER BY subject, network
 ON CONFLICT (subject, network) DO UPDATE
 SET level = least({_LEFT} + {_UP}, CASE WHEN f.network = '' THEN $6::{_FLOAT} ELSE 'infinity'::{_FLOAT} END),
     at = clock_timestamp()
-WHERE {_LEFT} + {_UP} <= {_MOST}
+WHERE {_LEFT} + {_UP} <= {_MAXIMUM}
 RETURNING subject, network, level
 """  # noqa: S608 - constants
 _WAIT = f"""
-SELECT coalesce(max(({_LEFT} + {_UP} - {_MOST}) * $3), 0)
+SELECT coalesce(max(({_LEFT} + {_UP} - {_MAXIMUM}) * $3), 0)
 FROM directory.login_failures f JOIN unnest($1::bigint[], $2::text[]) AS k (subject, network) USING (subject, network)
 """  # noqa: S608
-_GIVE_BACK = f"""
+_UNCOUNT = f"""
 WITH held AS (
     SELECT subject, network FROM directory.login_failures
     JOIN unnest($1::bigint[], $2::text[]) AS k (subject, network) USING (subject, network)
@@ -114,12 +116,12 @@ async def count_attempt(
             keys.append((_ANY_LOGIN, site))
     rows = await postgres.fetch(
         "take_login",
-        _TAKE,
+        _COUNT,
         *_columns(keys),
         policy.recovery,
         float(policy.client),
         float(policy.pair),
-        policy.login + _ABOVE,
+        policy.login + _MAX_ABOVE,
     )
     levels: dict[_Key, float] = {(row["subject"], row["network"]): row["level"] for row in rows}
     missing = [key for key in keys if key not in levels]
@@ -138,7 +140,7 @@ async def count_attempt(
 async def uncount_attempt(postgres: Postgres, keys: Sequence[_Key]) -> None:
     """The attempt was not a failure."""
     if keys:
-        await postgres.execute("give_back_login", _GIVE_BACK, *_columns(keys))
+        await postgres.execute("give_back_login", _UNCOUNT, *_columns(keys))
 
 
 def _columns(keys: Sequence[_Key]) -> tuple[list[int], list[str]]:
@@ -174,6 +176,6 @@ _FORGET_NETWORKS = "DELETE FROM directory.login_networks WHERE last_used_on < $1
 
 async def delete_old(postgres: Postgres, policy: LimitPolicy, maximum: int, known_since: datetime.date) -> None:
     """Delete levels that fell to 0, all but the newest `maximum`, and networks last used before `known_since`."""
-    lasts = (max(policy.pair, policy.client, policy.login + _ABOVE) + 1) * policy.recovery
+    lasts = (max(policy.pair, policy.client, policy.login + _MAX_ABOVE) + 1) * policy.recovery
     await postgres.execute("forget_failures", _FORGET_LEVELS, lasts, maximum)
     await postgres.execute("forget_old_networks", _FORGET_NETWORKS, known_since)

@@ -122,7 +122,7 @@ class CommandReader:
             match want:
                 case NeedLine(maximum):
                     line = await self._line(maximum, first=first)
-                    self._connection.heard(line, first=first)
+                    self._connection.record_command(line, first=first)
                     if first and self._is_empty(line):
                         return self._skip_line()
                     want = self._give_line(line)
@@ -207,7 +207,7 @@ class CommandReader:
         while left := want.size - len(read):
             read += await self._read_chunk(left, pace)
         literal = bytes(read)
-        self._connection.heard_literal(literal)
+        self._connection.record_literal(literal)
         self._bytes += want.size
         self._reserve(0)
         return self._assembler.literal(literal)
@@ -235,7 +235,7 @@ class CommandReader:
                     return None
                 left, discarded = 0, left
         self.uploads.end_message()
-        self._connection.heard_octets(want.size - discarded)
+        self._connection.record_content(want.size - discarded)
         return self._assembler.message_read()
 
     def _transfer(self, seconds: float) -> Pace:
@@ -257,7 +257,7 @@ class CommandReader:
         left = size
         while left:
             left -= len(await self._read_chunk(left, pace))
-        self._connection.heard_octets(size)
+        self._connection.record_content(size)
         return True
 
     def _too_much_discarded(self) -> RefusedCommand:

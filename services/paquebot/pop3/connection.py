@@ -1,44 +1,40 @@
 """One POP3 client's connection: lines in, bytes out.
 
-Small answers wait for each other while further commands are here already, so that a pipeline is answered in few packets
-(RFC 2449 §6.6).
+Small replies are collected while further commands are already buffered, so that a pipelined group is answered in few
+packets (RFC 2449 §6.6).
 """
 
 import ssl
 
 from paquebot.rpc import TranscriptRecorder
-from paquebot.runtime.net.connection import ClientConnection, PeerGone
+from paquebot.runtime.net.connection import ClientConnection, LineTooLong, PeerGone
 from paquebot.runtime.net.write_allowance import MINIMUM_RATE
 from paquebot.wire.transcript import Pop3TranscriptFilter
 
 _READ_HIGH = 64 * 1024
 _TOO_MUCH = b"-ERR Too much was sent before login\r\n"
-_GATHER = 16 * 1024
-
-
-class LineTooLong(Exception):
-    """A line passed its maximum; the rest of it is thrown away."""
+_REPLIES_HIGH = 16 * 1024  # bytes of replies that wait for those of further commands
 
 
 class Pop3Connection(ClientConnection):
-    """`await` on it from its session's task only."""
+    """Await its methods from the session's task only."""
 
     def __init__(self, *, write_timeout: float, write_rate: int = MINIMUM_RATE) -> None:
         super().__init__(write_timeout=write_timeout, write_rate=write_rate, read_high=_READ_HIGH, too_much=_TOO_MUCH)
         self._skipping = False
-        self._gathered = bytearray()
+        self._replies = bytearray()
         self.recorder: TranscriptRecorder[Pop3TranscriptFilter] | None = None
-        """Of the session, once it is logged in."""
+        """The session's, once it is logged in."""
 
-    def heard(self, line: bytes) -> None:
-        """A command was taken from the client."""
+    def record_command(self, line: bytes) -> None:
+        """Record a command of the client."""
         if self.recorder is not None and (transcript := self.recorder.look()) is not None:
             transcript.from_client(transcript.filter.client_line(line))
 
     async def wait(self, seconds: float) -> None:
-        """Send what is gathered, then wait until bytes came or `ring`. Raises TimeoutError, PeerGone.
+        """Send the replies, then wait for bytes or `ring`. Raises TimeoutError, PeerGone.
 
-        What was pipelined before the peer's end is still answered: it ends when the buffer is empty.
+        Commands from before the client's half-close are still answered: PeerGone is raised when the buffer is empty.
         """
         await self.flush()
         if self._ended and not self._rung:
@@ -48,7 +44,7 @@ class Pop3Connection(ClientConnection):
     def take_line(self, maximum: int) -> bytes | None:
         """The next line, if it is here, without its line end; `maximum` counts its CRLF. Raises LineTooLong.
 
-        A lone LF ends a line too: people type commands.
+        A lone LF ends a line too, for people who type commands.
         """
         end = self._buffer.find(b"\n", self._scanned)
         if end < 0:
@@ -65,27 +61,27 @@ class Pop3Connection(ClientConnection):
         return line
 
     def _skip(self, *, line_ended: bool) -> None:
-        """Note how far the throwing away is. Raises LineTooLong once a line."""
+        """Note whether the rest of the line is still to be discarded. Raises LineTooLong once per line."""
         reported, self._skipping = self._skipping, not line_ended
         if not reported:
             raise LineTooLong
 
-    async def send(self, octets: bytes | bytearray | memoryview) -> None:
-        """Write with what comes after it, within a bound. Raises PeerGone as `flush`."""
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send `data` with a later flush, or now if enough has been collected. Raises PeerGone as `flush`."""
         if self.recorder is not None and self.recorder.transcript is not None:
-            self.recorder.transcript.from_server(octets)
-        self._gathered += octets
-        if len(self._gathered) >= _GATHER:
+            self.recorder.transcript.from_server(data)
+        self._replies += data
+        if len(self._replies) >= _REPLIES_HIGH:
             await self.flush()
 
     async def flush(self) -> None:
-        """Send what is gathered, and wait while the client is behind. Raises PeerGone when it is too slow."""
-        if not self._gathered:
+        """Send the replies, and wait while the client is behind. Raises PeerGone when it is too slow."""
+        if not self._replies:
             return
-        octets, self._gathered = self._gathered, bytearray()
-        await super().send(octets)
+        data, self._replies = self._replies, bytearray()
+        await super().send(data)
 
-    async def start_tls(self, context: ssl.SSLContext, seconds: float) -> None:
-        """As `PeerConnection.start_tls`, after what is gathered."""
+    async def start_tls(self, context: ssl.SSLContext, timeout: float) -> None:
+        """As `ClientConnection.start_tls`, after the replies."""
         await self.flush()
-        await super().start_tls(context, seconds)
+        await super().start_tls(context, timeout)

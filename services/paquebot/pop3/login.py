@@ -7,7 +7,7 @@ from paquebot.mailstore.errors import MaildropLocked
 from paquebot.observability.log import Log
 from paquebot.observability.metrics import tls_version
 from paquebot.pop3 import capabilities, metrics
-from paquebot.pop3.connection import LineTooLong, Pop3Connection
+from paquebot.pop3.connection import Pop3Connection
 from paquebot.pop3.context import ServerContext
 from paquebot.pop3.exact_sizes import with_exact_sizes
 from paquebot.pop3.lease import Lease
@@ -18,6 +18,7 @@ from paquebot.pop3.reading import MaildropReader
 from paquebot.pop3.reply import Reply, Stream, fault, positive
 from paquebot.pop3.states import AuthorizationState, SessionEnded, TransactionState
 from paquebot.rpc import AccountDisabled, Identity, InvalidCredentials, LoginRefusal, RateLimited
+from paquebot.runtime.net.connection import LineTooLong
 from paquebot.wire import pop3
 from paquebot.wire.pop3 import Code
 from paquebot.wire.sasl import MAX_RESPONSE, BadSasl, Credentials, decode_response, parse_login, parse_plain
@@ -145,7 +146,7 @@ async def _log_in(session: LoginContext, credentials: Credentials) -> Reply:
     """The identity, then its maildrop; a failed PASS also forgets the name (RFC 1939 §7)."""
     session.forget_login()
     if not credentials.acts_as_itself:
-        return fault("Acting for another login is not allowed", Code.AUTH)
+        return fault("Acting for another account is not allowed", Code.AUTH)
     found = await session.context.authentication.authenticate(
         credentials.login, credentials.password, session.client, "pop3"
     )

@@ -10,14 +10,14 @@ import time
 
 from paquebot.observability.log import Log
 from paquebot.pop3 import login, metrics, transaction, update
-from paquebot.pop3.connection import LineTooLong, Pop3Connection
+from paquebot.pop3.connection import Pop3Connection
 from paquebot.pop3.context import ServerContext
 from paquebot.pop3.errors import farewell, reply_to
 from paquebot.pop3.metrics import CommandResult, SessionEnd, StateLabel
 from paquebot.pop3.reply import Reply, Stream, fault
 from paquebot.pop3.states import AuthorizationState, SessionEnded, State, TransactionState
 from paquebot.rpc import Identity, SessionLogin, TranscriptRecorder
-from paquebot.runtime.net.connection import PeerGone
+from paquebot.runtime.net.connection import LineTooLong, PeerGone
 from paquebot.runtime.net.proxy import refuse_header
 from paquebot.runtime.net.server import ConnectedClient
 from paquebot.runtime.shares.event_loop import give_way
@@ -173,7 +173,7 @@ class Session:
             except LineTooLong:
                 await self._finish(fault("The line is too long"))  # RFC 2449 §4
             else:
-                self.connection.heard(line)
+                self.connection.record_command(line)
                 if is_of_header(line):
                     refuse_header(self.client)
                     await self.connection.send(pop3.err("No PROXY header is accepted from here", Code.SYS_PERM))

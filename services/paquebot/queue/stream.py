@@ -137,7 +137,7 @@ async def skipped_jobs(queue: Queue) -> list[StoredJob]:
     """Jobs that their consumer counts as done and that are still in the stream: no process would ever get them.
 
     A job that is being acknowledged may be among them: ask again. A server that lost what it had not written (a full
-    disk) gives new jobs the numbers of lost ones, which the consumer has handed out. Raises QueueUnavailable.
+    disk) gives new jobs the numbers of lost ones, which were claimed already. Raises QueueUnavailable.
     """
     found: list[StoredJob] = []
     for consumer, subject in _CONSUMED.items():

@@ -189,6 +189,6 @@ async def _forget_failures(postgres: Postgres, logins: LoginSettings) -> None:
             await delete_old(postgres, logins.limits, logins.limit_entries, known_since)
         except PostgresUnavailable:
             pass  # readiness shows it
-        except Exception:  # noqa: BLE001 - the schema is not there yet, or whatever: the next time it may go
+        except Exception:  # noqa: BLE001 - the schema may not exist yet: the next time may succeed
             _log.exception("failures_not_forgotten")
         await asyncio.sleep(_FORGET_SECONDS)

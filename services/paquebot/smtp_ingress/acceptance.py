@@ -157,7 +157,7 @@ class Acceptance:
     ) -> bytes:
         """The message as it is stored (invariant 5: its bytes never change afterwards)."""
         policy, submitted = self._policy.trace, state.role.takes_logins
-        # RFC 5321 §4.4: the host of final delivery writes Return-Path; a host that only relays leaves it alone.
+        # RFC 5321 §4.4: final delivery writes the one Return-Path, originators send none; a mere relay leaves it alone.
         delivered = bool(transaction.recipients.local) or not state.relay_client
         return await offload(
             split_header(content),

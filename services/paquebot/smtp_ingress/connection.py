@@ -7,7 +7,7 @@ Commands that wait here are charged to the client, as its messages are.
 import ssl
 
 from paquebot.rpc import TranscriptRecorder
-from paquebot.runtime.net.connection import ClientConnection, PeerGone
+from paquebot.runtime.net.connection import ClientConnection, LineTooLong, PeerGone
 from paquebot.runtime.shares.budget import OverBudget, Reservation
 from paquebot.smtp_ingress import metrics
 from paquebot.wire.smtp.replies import Reply
@@ -26,12 +26,8 @@ class Draining(Exception):
     """The process shuts down, and this connection has nothing under way."""
 
 
-class Displaced(Exception):
+class SlotTaken(Exception):
     """Another client needs the slot of this connection."""
-
-
-class OverLong(Exception):
-    """A line of more bytes than allowed. It has been read to its end and discarded."""
 
 
 class SmtpConnection(ClientConnection):
@@ -56,7 +52,7 @@ class SmtpConnection(ClientConnection):
 
     # --- reading ---
 
-    def heard(self, line: bytes) -> None:
+    def record_command(self, line: bytes) -> None:
         """Record a command of the client."""
         if self.recorder is not None and (transcript := self.recorder.look()) is not None:
             transcript.from_client(transcript.filter.client_line(line))
@@ -68,8 +64,9 @@ class SmtpConnection(ClientConnection):
     async def line(self, maximum: int, timeout: float, *, idle: bool = False) -> bytes:
         """The next line with its LF; at most `maximum` bytes. With `idle`, a drain ends the wait.
 
-        Raises OverLong, IdleTimeout, Draining, Displaced, PeerGone. The timeout is for the whole line. Within a long
-        pipelined group the replies so far are sent first: to a client that reads none, no more are made.
+        Raises LineTooLong (the line has been read to its end), IdleTimeout, Draining, SlotTaken, PeerGone. The timeout
+        is for the whole line. Within a long pipelined group the replies so far are sent first: a client that does not
+        read them gets no more.
         """
         deadline = self.loop.time() + timeout
         if len(self._replies) > _REPLIES_HIGH:
@@ -78,11 +75,11 @@ class SmtpConnection(ClientConnection):
             self._scanned = len(self._buffer)
             if self._scanned > maximum:
                 await self._skip_line(deadline)
-                raise OverLong
+                raise LineTooLong
             await self._wait(deadline, idle=idle and not self._scanned)
         if end >= maximum:
             self._consume(end + 1)
-            raise OverLong
+            raise LineTooLong
         line = bytes(self._buffer[: end + 1])
         self._consume(end + 1)
         return line
@@ -94,7 +91,7 @@ class SmtpConnection(ClientConnection):
         self._consume(end + 1)
 
     async def some(self, maximum: int, deadline: float) -> bytes | bytearray:
-        """Between one and `maximum` bytes of content. Raises IdleTimeout, Displaced, Draining, PeerGone."""
+        """Between one and `maximum` bytes of content. Raises IdleTimeout, SlotTaken, Draining, PeerGone."""
         while not self._buffer:
             await self._wait(deadline)
         if len(self._buffer) <= maximum:
@@ -114,7 +111,7 @@ class SmtpConnection(ClientConnection):
         self._content -= len(data)
         self._check_unread()
 
-    async def spoke_within(self, seconds: float) -> bool:
+    async def sends_within(self, seconds: float) -> bool:
         """Whether the client sends something within `seconds`."""
         try:
             if not self._buffer:
@@ -139,7 +136,7 @@ class SmtpConnection(ClientConnection):
         if self._ended:
             raise PeerGone
         if self._displaced:
-            raise Displaced
+            raise SlotTaken
         if self._stopped or (idle and self._drain):
             raise Draining
         self._waiter = self.loop.create_future()
@@ -153,18 +150,18 @@ class SmtpConnection(ClientConnection):
     def _expire(self) -> None:
         self._fail_wait(IdleTimeout())
 
-    def begin_drain(self) -> None:
+    def drain(self) -> None:
         """End the wait of an idle session with Draining, now or when it becomes idle."""
         self._drain = True
         if self._idle:
             self._fail_wait(Draining())
 
     def displace(self) -> None:
-        """End the session with Displaced, now or when it next waits for the client. Nothing more of it is read."""
+        """End the session with SlotTaken, now or when it next waits for the client. Nothing more of it is read."""
         self._displaced = True
         self._buffer.clear()
         self._scanned = 0
-        self._fail_wait(Displaced())
+        self._fail_wait(SlotTaken())
         self.abort_after()
 
     def stop(self) -> None:

@@ -29,7 +29,7 @@ async def mail(session: Session, argument: str) -> Reply:
     state = session.state
     if state.hello is None:
         return replies.HELLO_FIRST
-    if state.role.takes_logins and state.identity is None:
+    if state.must_log_in:
         return replies.AUTH_REQUIRED  # RFC 6409 §4.3
     if state.transaction is not None:
         return replies.NESTED_MAIL

@@ -8,12 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from paquebot.observability.metrics import tls_version
-from paquebot.runtime.net.connection import PeerGone
+from paquebot.runtime.net.connection import LineTooLong, PeerGone
 from paquebot.runtime.net.proxy import refuse_header
-from paquebot.runtime.shares.budget import Path, Reservation
-from paquebot.runtime.shares.in_flight import account, stranger
+from paquebot.runtime.shares.budget import Reservation
 from paquebot.smtp_ingress import metrics
-from paquebot.smtp_ingress.connection import Displaced, Draining, IdleTimeout, OverLong, SmtpConnection
+from paquebot.smtp_ingress.connection import Draining, IdleTimeout, SlotTaken, SmtpConnection
 from paquebot.smtp_ingress.context import ServerContext
 from paquebot.smtp_ingress.errors import incident, reply_to, reply_to_login_end
 from paquebot.smtp_ingress.metrics import SessionEnd
@@ -80,11 +79,11 @@ class Session:
         self._discarded = 0
         self._progress_at = connection.loop.time()
         """When the session began, logged in, or had a message accepted, by the loop's clock."""
-        connection.charge_to(context.budget.reservation(self._budget_path()))
+        connection.charge_to(context.budget.reservation(self.state.budget_path))
 
     def leave(self) -> None:
         """End the session when it has no transaction under way."""
-        self.connection.begin_drain()
+        self.connection.drain()
 
     def displace(self) -> None:
         """End the session: another client needs its slot."""
@@ -107,7 +106,7 @@ class Session:
                 return SessionEnd.LOGIN_ENDED
             self.connection.reply(replies.SHUTTING_DOWN)
             return SessionEnd.DRAIN
-        except Displaced:
+        except SlotTaken:
             self.connection.reply(replies.TOO_MANY_CONNECTIONS)
             return SessionEnd.DISPLACED
         except PeerGone:
@@ -148,7 +147,7 @@ class Session:
         """RFC 5321 §4.3.1: a mail server waits for the greeting. A proxy does not: `_next_reply` refuses its header,
         whenever it came."""
         pause = self.context.timeouts.greet_pause
-        if not self.connection.buffered and not (pause and await self.connection.spoke_within(pause)):
+        if not self.connection.buffered and not (pause and await self.connection.sends_within(pause)):
             return False
         return not begins_header(self.connection.beginning(len(SIGNATURE)))
 
@@ -157,9 +156,9 @@ class Session:
         self._verb = Verb.OTHER
         try:
             line = await self.connection.line(_MAX_LINE, self._command_timeout(), idle=self.state.transaction is None)
-        except OverLong:
+        except LineTooLong:
             return replies.LINE_TOO_LONG
-        self.connection.heard(line)
+        self.connection.record_command(line)
         if not line.endswith(b"\r\n"):
             return replies.BARE_LF_IN_COMMAND
         if line.startswith(_OTHER_PROTOCOLS):
@@ -179,21 +178,17 @@ class Session:
             return replies.LINE_TOO_LONG
         return await self._dispatch(command)
 
-    @property
-    def _must_log_in(self) -> bool:
-        return self.state.role.takes_logins and self.state.identity is None
-
     def _command_timeout(self) -> float:
         """Seconds that the next command may take to arrive. Raises EndSession when none are left."""
         timeouts, now = self.context.timeouts, self.connection.loop.time()
         if self.state.is_known:
             return timeouts.command
-        deadline = self._progress_at + (timeouts.login if self._must_log_in else timeouts.without_mail)
+        deadline = self._progress_at + (timeouts.login if self.state.must_log_in else timeouts.without_mail)
         transaction = self.state.transaction
         if transaction is not None and transaction.pace is not None:
             deadline = max(deadline, transaction.pace.last)
         if now >= deadline:
-            raise EndSession(replies.NO_LOGIN_IN_TIME if self._must_log_in else replies.NO_MAIL_IN_TIME)
+            raise EndSession(replies.NO_LOGIN_IN_TIME if self.state.must_log_in else replies.NO_MAIL_IN_TIME)
         return min(timeouts.command, deadline - now)
 
     async def _dispatch(self, command: Command) -> Reply | None:
@@ -207,7 +202,7 @@ class Session:
         transaction = self.state.transaction
         if transaction is not None and transaction.chunks is not None and not rule.after_bdat:
             return replies.BDAT_THEN_DATA if command.verb is Verb.DATA else replies.AFTER_BDAT
-        if self._must_log_in:
+        if self.state.must_log_in:
             self._commands_before_login += 1
             if self._commands_before_login > self.context.sessions.login_commands:
                 raise EndSession(replies.TOO_MANY_BEFORE_LOGIN)
@@ -217,7 +212,7 @@ class Session:
                 raise EndSession(replies.TOO_MANY_COMMANDS)
         try:
             return await rule.handle(self, command.argument)
-        except (EndSession, IdleTimeout, Draining, Displaced, PeerGone):
+        except (EndSession, IdleTimeout, Draining, SlotTaken, PeerGone):
             raise
         except Exception as error:  # noqa: BLE001 - translated, logged with an id, and answered
             return reply_to(error, self.state)
@@ -238,7 +233,7 @@ class Session:
         self.connection.reply(reply)
         try:
             line = await self.connection.line(MAX_RESPONSE + 2, self._command_timeout())
-        except OverLong:
+        except LineTooLong:
             return None
         return line.rstrip(b"\r\n")
 
@@ -265,7 +260,7 @@ class Session:
     def logged_in(self) -> None:
         """Apply the limits of a client that has logged in."""
         self._progress_at = self.connection.loop.time()
-        self.connection.charge_to(self.context.budget.reservation(self._budget_path()))
+        self.connection.charge_to(self.context.budget.reservation(self.state.budget_path))
 
     def count_discarded(self, count: int, refusal: Reply) -> None:
         """Count bytes read of a message that is refused already. Raises EndSession when they are too many."""
@@ -273,16 +268,9 @@ class Session:
         if self._discarded > 2 * (self.context.messages.size + SLACK):
             raise EndSession(refusal)
 
-    def _budget_path(self) -> Path:
-        """The holder in the byte budget that this client's bytes are charged to."""
-        state = self.state
-        if state.identity is not None:
-            return account(state.identity.account_id)
-        return account(state.address) if state.relay_client else stranger(state.address)
-
     def begin_transaction(self, make: Callable[[Reservation], MailTransaction]) -> MailTransaction:
         """Begin the transaction that `make` returns; its argument is the message's part of the byte budget."""
-        transaction = make(self.context.budget.reservation(self._budget_path()))
+        transaction = make(self.context.budget.reservation(self.state.budget_path))
         self.state.transaction = transaction
         self.context.acceptance.begin()
         return transaction

@@ -11,7 +11,8 @@ from paquebot.observability.trace import Span
 from paquebot.rpc import Identity, SessionLogin
 from paquebot.runtime.net.pace import Pace
 from paquebot.runtime.net.slots import ConnectionSlot
-from paquebot.runtime.shares.budget import Reservation
+from paquebot.runtime.shares.budget import Path, Reservation
+from paquebot.runtime.shares.in_flight import account, stranger
 from paquebot.v1.mail_pb2 import LocalRecipient, Notify, RemoteRecipient
 from paquebot.v1.recipient_validation_pb2 import Validation
 from paquebot.wire.address import Address
@@ -145,6 +146,17 @@ class SessionState:
     transaction: MailTransaction | None = None
     owned: set[str] = field(default_factory=set)
     """Addresses that the directory has confirmed as the identity's."""
+
+    @property
+    def must_log_in(self) -> bool:
+        return self.role.takes_logins and self.identity is None
+
+    @property
+    def budget_path(self) -> Path:
+        """The holder in the byte budget that this client's bytes are charged to."""
+        if self.identity is not None:
+            return account(self.identity.account_id)
+        return account(self.address) if self.relay_client else stranger(self.address)
 
     @property
     def may_relay(self) -> bool:

@@ -39,8 +39,8 @@ class CommitLimits:
     max_large_commits: int = 4
     """Maximum of large messages under way at once, beside the other commits."""
     timeout: float = 14.0
-    """Seconds after which a message whose pack is not written is refused, for whatever reason: its sender gets the
-    reply while it still waits, and what the sender sends again is then the only copy."""
+    """Seconds after which a message whose pack is not written is refused: its sender gets the reply while it still
+    waits, and what the sender sends again is then the only copy."""
 
 
 @dataclass(slots=True, eq=False)

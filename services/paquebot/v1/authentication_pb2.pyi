@@ -28,9 +28,9 @@ class _AuthenticateResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Au
     AUTHENTICATE_RESULT_UNSPECIFIED: _AuthenticateResult.ValueType  # 0
     AUTHENTICATE_RESULT_OK: _AuthenticateResult.ValueType  # 1
     AUTHENTICATE_RESULT_INVALID: _AuthenticateResult.ValueType  # 2
-    """unknown account or wrong password: not told apart"""
+    """unknown account or wrong password: not distinguished"""
     AUTHENTICATE_RESULT_DISABLED: _AuthenticateResult.ValueType  # 3
-    """only said when the password was right"""
+    """only when the password was right"""
     AUTHENTICATE_RESULT_RATE_LIMITED: _AuthenticateResult.ValueType  # 4
 
 class AuthenticateResult(_AuthenticateResult, metaclass=_AuthenticateResultEnumTypeWrapper): ...
@@ -38,9 +38,9 @@ class AuthenticateResult(_AuthenticateResult, metaclass=_AuthenticateResultEnumT
 AUTHENTICATE_RESULT_UNSPECIFIED: AuthenticateResult.ValueType  # 0
 AUTHENTICATE_RESULT_OK: AuthenticateResult.ValueType  # 1
 AUTHENTICATE_RESULT_INVALID: AuthenticateResult.ValueType  # 2
-"""unknown account or wrong password: not told apart"""
+"""unknown account or wrong password: not distinguished"""
 AUTHENTICATE_RESULT_DISABLED: AuthenticateResult.ValueType  # 3
-"""only said when the password was right"""
+"""only when the password was right"""
 AUTHENTICATE_RESULT_RATE_LIMITED: AuthenticateResult.ValueType  # 4
 Global___AuthenticateResult: _TypeAlias = AuthenticateResult  # noqa: Y015
 
@@ -56,7 +56,7 @@ class _SessionVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sessio
     """or its domain is"""
     SESSION_VERDICT_ACCOUNT_REMOVED: _SessionVerdict.ValueType  # 3
     SESSION_VERDICT_CREDENTIAL_REVOKED: _SessionVerdict.ValueType  # 4
-    """another password since, or the app password was removed"""
+    """the password was changed, or the app password was removed"""
 
 class SessionVerdict(_SessionVerdict, metaclass=_SessionVerdictEnumTypeWrapper): ...
 
@@ -66,12 +66,12 @@ SESSION_VERDICT_ACCOUNT_DISABLED: SessionVerdict.ValueType  # 2
 """or its domain is"""
 SESSION_VERDICT_ACCOUNT_REMOVED: SessionVerdict.ValueType  # 3
 SESSION_VERDICT_CREDENTIAL_REVOKED: SessionVerdict.ValueType  # 4
-"""another password since, or the app password was removed"""
+"""the password was changed, or the app password was removed"""
 Global___SessionVerdict: _TypeAlias = SessionVerdict  # noqa: Y015
 
 @_typing.final
 class Credential(_message.Message):
-    """What a session logged in with."""
+    """The credential of a session's login."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -80,7 +80,7 @@ class Credential(_message.Message):
     app_password_id: _builtins.int
     """0: the account's own password"""
     password_version: _builtins.int
-    """of the account's own password, counted from 1; 0: not known"""
+    """of the account's own password, counted from 1; 0: unknown"""
     def __init__(
         self,
         *,
@@ -147,9 +147,9 @@ class AuthenticateResponse(_message.Message):
     retry_after_seconds: _builtins.int
     """with RATE_LIMITED"""
     local_only: _builtins.bool
-    """may write to addresses of this installation only"""
+    """may send mail only to addresses of this installation"""
     recipients_per_hour: _builtins.int
-    """0: any number"""
+    """0: no limit"""
     @_builtins.property
     def credential(self) -> Global___Credential:
         """with OK"""

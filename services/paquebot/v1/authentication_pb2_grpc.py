@@ -56,7 +56,7 @@ class AuthenticationServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckSessions(self, request, context):
-        """May sessions that logged in earlier go on? At most 1000 at once.
+        """Whether sessions that logged in earlier may go on. At most 1000 at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -33,14 +33,14 @@ class AuthenticationStub:
     def __new__(cls, channel: _aio.Channel) -> AuthenticationAsyncStub: ...
     Authenticate: _grpc.UnaryUnaryMultiCallable[_authentication_pb2.AuthenticateRequest, _authentication_pb2.AuthenticateResponse]
     CheckSessions: _grpc.UnaryUnaryMultiCallable[_authentication_pb2.CheckSessionsRequest, _authentication_pb2.CheckSessionsResponse]
-    """May sessions that logged in earlier go on? At most 1000 at once."""
+    """Whether sessions that logged in earlier may go on. At most 1000 at once."""
 
 @_typing.type_check_only
 class AuthenticationAsyncStub(AuthenticationStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Authenticate: _aio.UnaryUnaryMultiCallable[_authentication_pb2.AuthenticateRequest, _authentication_pb2.AuthenticateResponse]  # type: ignore[assignment]
     CheckSessions: _aio.UnaryUnaryMultiCallable[_authentication_pb2.CheckSessionsRequest, _authentication_pb2.CheckSessionsResponse]  # type: ignore[assignment]
-    """May sessions that logged in earlier go on? At most 1000 at once."""
+    """Whether sessions that logged in earlier may go on. At most 1000 at once."""
 
 class AuthenticationServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -56,6 +56,6 @@ class AuthenticationServicer(metaclass=_abc_1.ABCMeta):
         request: _authentication_pb2.CheckSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authentication_pb2.CheckSessionsResponse, _abc.Awaitable[_authentication_pb2.CheckSessionsResponse]]:
-        """May sessions that logged in earlier go on? At most 1000 at once."""
+        """Whether sessions that logged in earlier may go on. At most 1000 at once."""
 
 def add_AuthenticationServicer_to_server(servicer: AuthenticationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

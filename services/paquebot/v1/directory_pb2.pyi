@@ -37,7 +37,7 @@ class Domain(_message.Message):
     alias_of: _builtins.str
     """mail for x@name is mail for x@alias_of; empty: a domain of its own"""
     catch_all: _builtins.str
-    """address that takes mail for unknown local parts; empty: none"""
+    """address that gets mail for unknown local parts; empty: none"""
     enabled: _builtins.bool
     default_quota_bytes: _builtins.int
     """for new accounts; 0: none"""
@@ -840,10 +840,10 @@ class TranscriptLine(_message.Message):
     """a line without CRLF"""
     server: _builtins.bytes
     client_left_out: _builtins.int
-    """octets"""
+    """bytes"""
     server_left_out: _builtins.int
     lost: _builtins.int
-    """lines that could not be told"""
+    """lines that did not fit"""
     ended: _builtins.bool
     """the session"""
     @_builtins.property

@@ -243,9 +243,9 @@ class DirectoryServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecordSessions(self, request, context):
-        """What sessions of an account say and are told, as they do; without passwords and messages. Ends after `seconds`.
-        The first line has nothing but `recording_id`: the services are told to record.
-        UNAVAILABLE while NATS is away, over which the services tell it.
+        """What the sessions of an account send and receive, without passwords and messages. Ends after `seconds`.
+        The first line has only `recording_id`: the order to record is published.
+        UNAVAILABLE while NATS is away, over which the services publish the lines.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

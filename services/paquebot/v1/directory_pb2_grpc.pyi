@@ -52,9 +52,9 @@ class DirectoryStub:
     ListAppPasswords: _grpc.UnaryUnaryMultiCallable[_directory_pb2.ListAppPasswordsRequest, _directory_pb2.ListAppPasswordsResponse]
     DeleteAppPassword: _grpc.UnaryUnaryMultiCallable[_directory_pb2.DeleteAppPasswordRequest, _directory_pb2.DeleteAppPasswordResponse]
     RecordSessions: _grpc.UnaryStreamMultiCallable[_directory_pb2.RecordSessionsRequest, _directory_pb2.TranscriptLine]
-    """What sessions of an account say and are told, as they do; without passwords and messages. Ends after `seconds`.
-    The first line has nothing but `recording_id`: the services are told to record.
-    UNAVAILABLE while NATS is away, over which the services tell it.
+    """What the sessions of an account send and receive, without passwords and messages. Ends after `seconds`.
+    The first line has only `recording_id`: the order to record is published.
+    UNAVAILABLE while NATS is away, over which the services publish the lines.
     """
 
 @_typing.type_check_only
@@ -79,9 +79,9 @@ class DirectoryAsyncStub(DirectoryStub):
     ListAppPasswords: _aio.UnaryUnaryMultiCallable[_directory_pb2.ListAppPasswordsRequest, _directory_pb2.ListAppPasswordsResponse]  # type: ignore[assignment]
     DeleteAppPassword: _aio.UnaryUnaryMultiCallable[_directory_pb2.DeleteAppPasswordRequest, _directory_pb2.DeleteAppPasswordResponse]  # type: ignore[assignment]
     RecordSessions: _aio.UnaryStreamMultiCallable[_directory_pb2.RecordSessionsRequest, _directory_pb2.TranscriptLine]  # type: ignore[assignment]
-    """What sessions of an account say and are told, as they do; without passwords and messages. Ends after `seconds`.
-    The first line has nothing but `recording_id`: the services are told to record.
-    UNAVAILABLE while NATS is away, over which the services tell it.
+    """What the sessions of an account send and receive, without passwords and messages. Ends after `seconds`.
+    The first line has only `recording_id`: the order to record is published.
+    UNAVAILABLE while NATS is away, over which the services publish the lines.
     """
 
 class DirectoryServicer(metaclass=_abc_1.ABCMeta):
@@ -217,9 +217,9 @@ class DirectoryServicer(metaclass=_abc_1.ABCMeta):
         request: _directory_pb2.RecordSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_directory_pb2.TranscriptLine], _abc.AsyncIterator[_directory_pb2.TranscriptLine]]:
-        """What sessions of an account say and are told, as they do; without passwords and messages. Ends after `seconds`.
-        The first line has nothing but `recording_id`: the services are told to record.
-        UNAVAILABLE while NATS is away, over which the services tell it.
+        """What the sessions of an account send and receive, without passwords and messages. Ends after `seconds`.
+        The first line has only `recording_id`: the order to record is published.
+        UNAVAILABLE while NATS is away, over which the services publish the lines.
         """
 
 def add_DirectoryServicer_to_server(servicer: DirectoryServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

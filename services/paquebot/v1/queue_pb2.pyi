@@ -33,7 +33,7 @@ class DeliverJob(_message.Message):
     pack: _builtins.str
     domain: _builtins.str
     failures: _builtins.int
-    """tries that failed for the job's own sake, not for an engine's"""
+    """tries that failed because of the job itself, not of an engine"""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeliverEntry]: ...
     def __init__(
@@ -77,7 +77,7 @@ class DeliverEntry(_message.Message):
     envid: _builtins.str
     smtputf8: _builtins.bool
     login: _builtins.str
-    """the authenticated account's address; empty: a stranger, or a notification"""
+    """the authenticated account's address; empty: not authenticated, or a notification"""
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[_mail_pb2.LocalRecipient]: ...
     @_builtins.property
@@ -144,22 +144,22 @@ class RelayJob(_message.Message):
     eight_bit: _builtins.bool
     trace: _builtins.str
     delay_reported: _builtins.bool
-    """a delay-warning DSN went out"""
+    """a DSN with action "delayed" was sent"""
     last_reply: _builtins.str
-    """the last temporary failure, for people"""
+    """the last temporary failure, for operators"""
     not_before_ms: _builtins.int
-    """when this attempt was scheduled for; 0: at once"""
+    """the time of this attempt; 0: at once"""
     login: _builtins.str
-    """the authenticated account's address; empty: a stranger, or a notification"""
+    """the authenticated account's address; empty: not authenticated, or a notification"""
     failures: _builtins.int
-    """tries at this attempt that failed for the job's own sake, not for an engine's"""
+    """tries of this attempt that failed because of the job itself, not of an engine"""
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[_mail_pb2.RemoteRecipient]: ...
     @_builtins.property
     def blob(self) -> _mail_pb2.BlobRef: ...
     @_builtins.property
     def relayed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """forward-paths no more among the recipients: delivered, and not recorded yet"""
+        """forward-paths removed from the recipients: relayed, and not recorded yet"""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ Global___RelayJob: _TypeAlias = RelayJob  # noqa: Y015
 
 @_typing.final
 class HeldJob(_message.Message):
-    """hold.<reason>.<id>: a job put aside, with where it goes on release."""
+    """hold.<reason>.<id>: a job set aside, with its subject after release."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

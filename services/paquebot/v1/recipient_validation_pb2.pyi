@@ -43,7 +43,7 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     VERDICT_DOMAIN_DISABLED: _Verdict.ValueType  # 8
     """550 5.1.2"""
     VERDICT_TOO_LARGE: _Verdict.ValueType  # 9
-    """552 5.2.3: no room can ever be made for it"""
+    """552 5.2.3: larger than the whole quota"""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper): ...
 
@@ -64,7 +64,7 @@ VERDICT_ALIAS_LOOP: Verdict.ValueType  # 7
 VERDICT_DOMAIN_DISABLED: Verdict.ValueType  # 8
 """550 5.1.2"""
 VERDICT_TOO_LARGE: Verdict.ValueType  # 9
-"""552 5.2.3: no room can ever be made for it"""
+"""552 5.2.3: larger than the whole quota"""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final
@@ -110,7 +110,7 @@ class Validation(_message.Message):
     verdict: Global___Verdict.ValueType
     @_builtins.property
     def local(self) -> _containers.RepeatedCompositeFieldContainer[_mail_pb2.LocalRecipient]:
-        """orcpt and notify are left to the caller"""
+        """the caller adds orcpt and notify"""
 
     @_builtins.property
     def remote(self) -> _containers.RepeatedCompositeFieldContainer[_mail_pb2.RemoteRecipient]: ...
@@ -136,7 +136,7 @@ class ValidateResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___Validation]:
-        """one a forward_path, in order"""
+        """one for each forward_path, in order"""
 
     def __init__(
         self,

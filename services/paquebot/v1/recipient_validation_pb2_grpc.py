@@ -58,7 +58,7 @@ class RecipientValidationServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AuthorizeSender(self, request, context):
-        """May the login use this reverse-path or From address?
+        """Whether the account may use this reverse-path or From address.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,7 @@ class RecipientValidationStub:
     def __new__(cls, channel: _aio.Channel) -> RecipientValidationAsyncStub: ...
     Validate: _grpc.UnaryUnaryMultiCallable[_recipient_validation_pb2.ValidateRequest, _recipient_validation_pb2.ValidateResponse]
     AuthorizeSender: _grpc.UnaryUnaryMultiCallable[_recipient_validation_pb2.AuthorizeSenderRequest, _recipient_validation_pb2.AuthorizeSenderResponse]
-    """May the login use this reverse-path or From address?"""
+    """Whether the account may use this reverse-path or From address."""
 
 @_typing.type_check_only
 class RecipientValidationAsyncStub(RecipientValidationStub):
@@ -44,7 +44,7 @@ class RecipientValidationAsyncStub(RecipientValidationStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Validate: _aio.UnaryUnaryMultiCallable[_recipient_validation_pb2.ValidateRequest, _recipient_validation_pb2.ValidateResponse]  # type: ignore[assignment]
     AuthorizeSender: _aio.UnaryUnaryMultiCallable[_recipient_validation_pb2.AuthorizeSenderRequest, _recipient_validation_pb2.AuthorizeSenderResponse]  # type: ignore[assignment]
-    """May the login use this reverse-path or From address?"""
+    """Whether the account may use this reverse-path or From address."""
 
 class RecipientValidationServicer(metaclass=_abc_1.ABCMeta):
     """Decides at RCPT, before a byte of the message is read, where mail for an address goes."""
@@ -62,6 +62,6 @@ class RecipientValidationServicer(metaclass=_abc_1.ABCMeta):
         request: _recipient_validation_pb2.AuthorizeSenderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_recipient_validation_pb2.AuthorizeSenderResponse, _abc.Awaitable[_recipient_validation_pb2.AuthorizeSenderResponse]]:
-        """May the login use this reverse-path or From address?"""
+        """Whether the account may use this reverse-path or From address."""
 
 def add_RecipientValidationServicer_to_server(servicer: RecipientValidationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -93,7 +93,7 @@ def test_a_pack_as_accepted_is_still_written_as_version_1() -> None:
 
 
 @given(st.lists(st.binary(max_size=2000), max_size=8), st.integers(0, 2**48))
-def test_what_goes_in_comes_out(messages: list[bytes], now_ms: int) -> None:
+def test_a_pack_returns_its_messages(messages: list[bytes], now_ms: int) -> None:
     writer = PackWriter(new_ulid())
     refs = [writer.add(Envelope(queue_id=str(n)), compress(raw)) for n, raw in enumerate(messages)]
     pack = writer.finish(now_ms)

@@ -39,7 +39,7 @@ def test_each_message_is_in_exactly_one_request(wanted: list[BlobRef], gap: int,
 
 
 @given(refs(), st.integers(0, 200), st.integers(1, 1500))
-def test_gaps_and_lengths_keep_their_bounds(wanted: list[BlobRef], gap: int, longest: int) -> None:
+def test_gaps_and_lengths_are_limited(wanted: list[BlobRef], gap: int, longest: int) -> None:
     for span in plan_ranges(wanted, max_gap=gap, max_bytes=longest):
         entries = sorted((ref.offset, ref.offset + ref.length) for ref in span.refs)
         assert span.start == entries[0][0]
@@ -66,5 +66,5 @@ def test_no_two_requests_could_have_been_one(wanted: list[BlobRef], gap: int) ->
         assert all(later.start - earlier.end > gap for earlier, later in itertools.pairwise(found))
 
 
-def test_nothing_asked_is_no_request() -> None:
+def test_no_messages_need_no_request() -> None:
     assert plan_ranges([]) == []

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 _COMMAND_LINE = {"click", "typer", "rich", "opentelemetry", "paquebot.cli.app"}
 _NEVER = {
-    "smtp_ingress": {"asyncpg", "dns", "paquebot.mailstore", "paquebot.directory"},
+    "smtp_ingress": {"aiosmtpd", "asyncpg", "dns", "paquebot.mailstore", "paquebot.directory"},
     "recipient_validation": {"minio", "dns", "cryptography"},
     "delivery": {"aiosmtpd", "dns", "cryptography", "paquebot.directory"},
     "relay": {"aiosmtpd", "cryptography", "paquebot.mailstore", "paquebot.directory"},

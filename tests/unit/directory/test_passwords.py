@@ -35,7 +35,7 @@ def test_prepared(password: str, form: str) -> None:
 
 
 @pytest.mark.parametrize("password", ["", "my cat is a \tby", "a\0b", "\udcff", "\ue000", "x" * 1025, "é" * 513])
-def test_what_is_no_password(password: str) -> None:
+def test_impossible_passwords(password: str) -> None:
     with pytest.raises(BadPassword):
         prepared(password)
 
@@ -70,12 +70,12 @@ def test_hashes() -> None:
         (Argon2Parameters(1, 64, 1), False),  # a cheaper setting does not weaken what is stored
     ],
 )
-def test_outgrown(parameters: Argon2Parameters, outgrown: bool) -> None:
+def test_is_weaker(parameters: Argon2Parameters, outgrown: bool) -> None:
     stored = Hasher(Argon2Parameters(2, 128, 2)).hash("secret")
     assert Hasher(parameters).is_weaker(stored) is outgrown
 
 
-def test_app_passwords_are_read_as_people_type_them() -> None:
+def test_app_passwords_in_any_spelling() -> None:
     password = new_app_password()
     assert re.fullmatch(r"[a-z2-7]{5}(-[a-z2-7]{5}){3}", password)
     assert password != new_app_password()
@@ -87,7 +87,7 @@ def test_app_passwords_are_read_as_people_type_them() -> None:
 
 
 @pytest.mark.parametrize("password", ["", "secret", "abcde-fghij-abcde-fghi1", "abcde-fghij-abcde-fghijk"])
-def test_what_is_no_app_password(password: str) -> None:
+def test_malformed_app_passwords(password: str) -> None:
     assert app_password_digest(1, password) is None
 
 
@@ -97,7 +97,7 @@ ALICE = Address("alice.smith", "example.org")
 @pytest.mark.parametrize(
     "password", ["correct horse", "πßåπßå πßåπßåé", "alice likes boats", "12345678901 2", "paquebot of boats"]
 )
-def test_passwords_of_some_length_are_taken(password: str) -> None:
+def test_long_passwords_are_accepted(password: str) -> None:
     check_strength(prepared(password), ALICE, 12)
 
 
@@ -116,6 +116,6 @@ def test_passwords_of_some_length_are_taken(password: str) -> None:
         ("example.org99", "its name with digits"),
     ],
 )
-def test_weak_passwords_are_refused_with_what_to_do(password: str, why: str) -> None:
+def test_weak_passwords_are_refused_with_advice(password: str, why: str) -> None:
     with pytest.raises(BadPassword, match=re.escape(why)):
         check_strength(prepared(password), ALICE, 12)

@@ -55,14 +55,14 @@ async def test_one_more_lookup_for_each_level_of_aliases() -> None:
     assert table.lookups == 3
 
 
-async def test_what_is_no_address_needs_no_lookup() -> None:
+async def test_bad_addresses_need_no_lookup() -> None:
     table = Table({})
     (resolution,) = await resolve(["nonsense"], table)
     assert resolution.refusal is ResolutionRefusal.BAD_ADDRESS
     assert table.lookups == 0
 
 
-async def test_duplicates_collapse_and_two_ways_are_no_loop() -> None:
+async def test_duplicates_collapse_and_two_paths_are_not_a_loop() -> None:
     table = Table({"a": 1, "x": ["y@here", "z@here"], "y": ["a@here", "r@there"], "z": ["a@here", "r@there"]})
     (resolution,) = await resolve(["x@here"], table)
     assert accounts(resolution) == [1]
@@ -70,20 +70,20 @@ async def test_duplicates_collapse_and_two_ways_are_no_loop() -> None:
     assert resolution.dropped == 0
 
 
-async def test_the_refusal_of_an_alias_without_recipients_is_its_targets() -> None:
+async def test_an_alias_without_recipients_has_the_refusal_of_its_targets() -> None:
     table = Table({"x": ["y@here", "x2@here"], "x2": ["x@here"]})
     (resolution,) = await resolve(["x@here"], table)
     assert resolution.refusal is ResolutionRefusal.NO_SUCH_ACCOUNT
 
 
-async def test_aliases_may_lead_away_where_the_sender_may_not() -> None:
+async def test_aliases_may_relay_where_the_sender_may_not() -> None:
     table = Table({"x": ["r@there"]})
     aliased, direct = await resolve(["x@here", "r@there"], table)
     assert [target.aliased for target in aliased.remote] == [True]
     assert direct.refusal is ResolutionRefusal.RELAY_DENIED
 
 
-async def test_address_literals_of_others_lead_nowhere_unless_they_are_wanted() -> None:
+async def test_other_address_literals_are_refused_unless_enabled() -> None:
     table = Table({"x": ["r@[127.0.0.4]"]})
     paths = ["r@[127.0.0.4]", "r@[IPv6:::1]", "x@here"]
     for resolution in await resolve(paths, table, may_relay=True):
@@ -94,7 +94,7 @@ async def test_address_literals_of_others_lead_nowhere_unless_they_are_wanted() 
     assert stranger.refusal is ResolutionRefusal.RELAY_DENIED
 
 
-async def test_the_bounds() -> None:
+async def test_the_limits() -> None:
     chain: dict[str, list[str] | int] = {f"c{number}": [f"c{number + 1}@here"] for number in range(MAX_LEVELS)}
     chain[f"c{MAX_LEVELS}"] = 1
     too_deep, deep = await resolve(["c0@here", "c1@here"], Table(chain))
@@ -108,7 +108,7 @@ async def test_the_bounds() -> None:
     assert refused == Resolution(refusal=ResolutionRefusal.ALIAS_LOOP)
 
 
-async def test_a_graph_that_grows_at_each_level_is_left_early(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_graph_that_grows_at_each_level_is_refused_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each alias leads to a hundred others: what is followed is bounded, not a hundred to the tenth."""
     read = 0
 
@@ -130,7 +130,7 @@ _targets = st.lists(st.tuples(_names, st.sampled_from(["here", "there"])), min_s
 
 
 @given(st.dictionaries(_names, st.one_of(_targets, st.integers(1, 3)), max_size=6), _names)
-async def test_any_graph_ends_with_exactly_what_can_be_reached(
+async def test_any_graph_resolves_to_the_reachable_recipients(
     graph: dict[str, list[tuple[str, str]] | int], start: str
 ) -> None:
     written = {

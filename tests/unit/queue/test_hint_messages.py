@@ -17,7 +17,7 @@ def heard(hint: hints.Hint) -> Msg:
 
 
 @given(st.dictionaries(st.integers(0, 2**63 - 1), st.sampled_from(["", TRACE]), max_size=30))
-def test_everybody_is_told_once_with_its_trace(traces: dict[int, str]) -> None:
+def test_each_account_is_hinted_once_with_its_trace(traces: dict[int, str]) -> None:
     messages = [heard(hint) for hint in hints.written(traces)]
     told = [(account_id, hints.trace(message)) for message in messages for account_id in hints.accounts(message)]
     assert sorted(told) == sorted(traces.items())
@@ -25,13 +25,13 @@ def test_everybody_is_told_once_with_its_trace(traces: dict[int, str]) -> None:
 
 
 @given(st.sets(st.integers(0, 2**63 - 1), min_size=1, max_size=30), st.sampled_from([b"", b"us", b"c0ffee"]))
-def test_who_tells_it_is_told(accounts: set[int], source: bytes) -> None:
+def test_a_hint_names_its_publisher(accounts: set[int], source: bytes) -> None:
     messages = [heard(hint) for hint in hints.written(dict.fromkeys(accounts, ""), source)]
     assert {hints.source(message) for message in messages} == {source}
     assert sorted(account_id for message in messages for account_id in hints.accounts(message)) == sorted(accounts)
 
 
-def test_one_account_is_told_as_older_processes_understand() -> None:
+def test_a_hint_for_one_account_has_the_older_format() -> None:
     [hint] = hints.written({7: ""})
     assert hint == hints.Hint("hint.mailbox.7")
 
@@ -51,7 +51,7 @@ def test_messages_are_bounded() -> None:
         ("hint.mailbox.", b""),
     ],
 )
-def test_what_is_not_understood_is_for_nobody(subject: str, payload: bytes) -> None:
+def test_a_malformed_hint_has_no_accounts(subject: str, payload: bytes) -> None:
     assert hints.accounts(heard(hints.Hint(subject, payload))) == []
 
 

@@ -61,5 +61,5 @@ def test_subjects() -> None:
         ("deliver.ready.xy", "deliver.ready.x", False),
     ],
 )
-def test_which_subjects_are_a_consumers(subject: str, wanted: str, within: bool) -> None:
+def test_subjects_of_a_consumer(subject: str, wanted: str, within: bool) -> None:
     assert is_within(subject, wanted) is within

@@ -36,7 +36,7 @@ class Answering(grpc.GenericRpcHandler):
         return bytes(context.auth_context()["x509_pem_cert"][0])
 
 
-async def test_calls_under_way_end_on_the_channel_they_began_on(tmp_path: Path) -> None:
+async def test_calls_under_way_finish_on_their_channel(tmp_path: Path) -> None:
     authority = Authority.make()
     identity = ServerIdentity(load(GrpcTlsSettings, authority.issue(tmp_path / "server", "localhost")))
     answering = Answering()

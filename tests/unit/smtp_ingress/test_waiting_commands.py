@@ -4,7 +4,7 @@ import pytest
 
 from paquebot.runtime.shares.budget import SharedBudget
 from paquebot.runtime.shares.in_flight import ShareSettings, byte_shares, stranger
-from paquebot.smtp_ingress.connection import Displaced, SmtpConnection
+from paquebot.smtp_ingress.connection import SlotTaken, SmtpConnection
 
 _KIB = 1024
 
@@ -40,7 +40,7 @@ async def test_a_client_that_fills_the_budget_loses_its_connection() -> None:
     for one in hostile:
         one.data_received(b"x" * 256 * _KIB)
     assert shares.used <= 1000 * _KIB
-    with pytest.raises(Displaced):
+    with pytest.raises(SlotTaken):
         await hostile[-1].line(100, 1.0)
     modest = connection(shares, "198.51.100.1")
     modest.data_received(b"NOOP\r\n" * 10_000)

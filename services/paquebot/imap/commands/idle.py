@@ -101,7 +101,7 @@ def _end(context: CommandContext, line: bytes) -> Reply:
         if tag_of(line) is not None:
             context.connection.put_back(line)
         elif line:
-            context.connection.heard(line, first=True)
+            context.connection.record_command(line, first=True)
         return bad(fault.message)
-    context.connection.heard(line, first=True)
+    context.connection.record_command(line, first=True)
     return ok("IDLE completed")

@@ -87,7 +87,7 @@ async def login(context: CommandContext, state: NotAuthenticated, command: ast.L
 async def _log_in(context: CommandContext, credentials: Credentials) -> Reply:
     server = context.server
     if not credentials.acts_as_itself:
-        return no("Acting for another account is not allowed", response_codes.AUTHORIZATIONFAILED)
+        return no("Acting for another login is not allowed", response_codes.AUTHORIZATIONFAILED)
     answer = await server.authentication.authenticate(credentials.login, credentials.password, context.client, "imap")
     if not isinstance(answer, Identity):
         return await _refused(context, answer)
@@ -119,4 +119,4 @@ async def _refused(context: CommandContext, refusal: LoginRefusal) -> Reply:
         case InvalidCredentials():
             metrics.LOGINS_BY_RESULT[LoginResult.INVALID].inc()
             _log.info("login_failed", client=context.client)  # not the login: it may be a password
-            return no("Invalid login or password", response_codes.AUTHENTICATIONFAILED)
+            return no("Login or password is wrong", response_codes.AUTHENTICATIONFAILED)

@@ -52,10 +52,10 @@ async def _selected(
     server, account = context.server, state.account
     assert context.watch is not None
     context.watch.select(None)
-    context.watch.dirty = False  # the snapshot may lack changes made from here on
-    snapshot = await server.mailbox_reader.state_by_name(account.account_id, name)
-    mailbox = snapshot.mailbox
-    view = View(snapshot.rows, mailbox.highest_mod_seq, mailbox.keywords)
+    context.watch.dirty = False  # the state read may lack changes made from here on
+    found = await server.mailbox_reader.state_by_name(account.account_id, name)
+    mailbox = found.mailbox
+    view = View(found.rows, mailbox.highest_mod_seq, mailbox.keywords)
     if read_only:
         view.claim(RecentRange(mailbox.recent_from, mailbox.uid_next))
     elif mailbox.recent:
@@ -98,7 +98,7 @@ async def _resynchronised(
     if known.known_uids is not None:
         past = known.known_uids.resolve(mailbox.uid_next - 1)
     expunged = None
-    if changes.expunged is not None:  # without messages of the snapshot: an update will report them
+    if changes.expunged is not None:  # without messages of the state read: an update will report them
         expunged = (uid for uid in changes.expunged if view.number(uid) is None)
     vanished = updates.vanished_lines(view, past, expunged)
     return chain(vanished, updates.flag_lines(state, array("I", changes.rows.uids), uid=True))

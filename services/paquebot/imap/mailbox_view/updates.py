@@ -57,8 +57,8 @@ async def refresh(
         rows, expunged = changes.rows, changes.expunged
         mailbox = changes.mailbox
         if expunged is None:  # too long ago: compare with all messages of now
-            snapshot = await server.mailbox_reader.state(state.account.account_id, state.mailbox_id)
-            rows, mailbox = snapshot.rows, snapshot.mailbox
+            found = await server.mailbox_reader.state(state.account.account_id, state.mailbox_id)
+            rows, mailbox = found.rows, found.mailbox
             existing = frozenset(rows.uids)
             expunged = array("I", (uid for uid in state.view.uids if uid not in existing))
         updates = state.view.apply(rows, expunged, mailbox.highest_mod_seq)

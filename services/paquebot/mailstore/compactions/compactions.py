@@ -134,7 +134,9 @@ class Compactions:
 
     async def candidates(self, rule: CompactionRule, after: int, limit: int) -> list[CompactionCandidate]:
         """The next accounts after the id `after` that may have messages to move, at most `limit`, by id."""
-        found = await self._postgres.fetch("standings", _CANDIDATES, after, limit, rule.text(), rule.saved_packs)
+        found = await self._postgres.fetch(
+            "compaction_candidates", _CANDIDATES, after, limit, rule.text(), rule.saved_packs
+        )
         return [
             CompactionCandidate(
                 account_id=row["account_id"],

@@ -95,12 +95,12 @@ class MailboxReader:
 
     async def state(self, account_id: int, mailbox_id: int) -> MailboxState:
         """Raises NoSuchMailbox, NotSelectable."""
-        row = await self._postgres.fetchrow("snapshot", _STATE, account_id, mailbox_id)
+        row = await self._postgres.fetchrow("mailbox_state", _STATE, account_id, mailbox_id)
         return _state(row, str(mailbox_id))
 
     async def state_by_name(self, account_id: int, name: str) -> MailboxState:
         """Raises NoSuchMailbox, NotSelectable."""
-        row = await self._postgres.fetchrow("snapshot", _STATE_BY_NAME, account_id, names.sought(name))
+        row = await self._postgres.fetchrow("mailbox_state", _STATE_BY_NAME, account_id, names.sought(name))
         return _state(row, name)
 
     async def changes_since(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
@@ -131,41 +131,20 @@ class MailboxReader:
         The summary is read only `with_summary`. No connection is held while the caller uses a message. A row that
         cannot be read is logged, and its UID added to `left_out`; the other messages are returned.
         """
-        sql, size = (_MESSAGES_WITH_SUMMARY, _BATCH_WITH_SUMMARY) if with_summary else (_MESSAGES, _BATCH)
-        wanted = array("I", sorted(set(uids)))  # may be a whole mailbox, held while its client is slow
-        bad: list[int] = [] if left_out is None else left_out
-
-        def leave_out(uid: int, error: Exception) -> None:
-            bad.append(uid)
-            reason = f"{type(error).__name__}: {error}"
-            bad_rows.report(RowReading.LEFT_OUT, reason, account=account_id, mailbox=mailbox_id, uid=uid)
-
-        async def read(sql: str, some: Sequence[int]) -> Sequence[Record]:
-            return await self._postgres.fetch("messages", sql, account_id, mailbox_id, list(some))
-
-        async def read_batch(start: int) -> Sequence[Record]:
-            some = wanted[start : start + size]
-            try:
-                return await read(sql, some)
-            except Exception as error:
-                if not bad_rows.may_be_of_rows(error):
-                    raise
-            whole = _MESSAGES_WITH_WHOLE_SUMMARY if with_summary else _MESSAGES
-            return await bad_rows.one_by_one(functools.partial(read, whole), some, leave_out)
-
+        batches = _Batches(self._postgres, account_id, mailbox_id, uids, left_out, with_summary=with_summary)
         following: asyncio.Task[Sequence[Record]] | None = None
         try:
             start = 0
-            while start < len(wanted):
-                found = await (following or read_batch(start))
-                start = _next(wanted, start + size, found) if with_summary else start + size
+            while start < len(batches.uids):
+                found = await (following or batches.read(start))
+                start = batches.next(start, found)
                 # PostgreSQL reads the next batch while the caller works on this one.
-                following = asyncio.create_task(read_batch(start)) if start < len(wanted) else None
+                following = asyncio.create_task(batches.read(start)) if start < len(batches.uids) else None
                 for row in found:
                     try:
                         message = rows.message(row, account_id, mailbox_id, with_summary=with_summary)
                     except (ValueError, TypeError, OverflowError) as error:
-                        leave_out(row["uid"], error)
+                        batches.leave_out(row["uid"], error)
                     else:
                         yield message
         finally:
@@ -195,11 +174,59 @@ def _state(row: Record | None, asked: str) -> MailboxState:
     return MailboxState(box, rows.flag_rows(row, box.account_id, box.mailbox_id))
 
 
-def _next(wanted: Sequence[int], following: int, found: Sequence[Record]) -> int:
-    """Where the next batch begins: after the last message of a batch that ended at its limit of bytes."""
-    if sum(len(row["summary"]) for row in found) < _BATCH_BYTES:
-        return following
-    return bisect_right(wanted, found[-1]["uid"])
+class _Batches:
+    """The rows of messages, read in batches; `uids` go up."""
+
+    __slots__ = ("_account_id", "_left_out", "_mailbox_id", "_postgres", "_with_summary", "uids")
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        account_id: int,
+        mailbox_id: int,
+        uids: Sequence[int],
+        left_out: list[int] | None,
+        *,
+        with_summary: bool,
+    ) -> None:
+        self._postgres = postgres
+        self._account_id = account_id
+        self._mailbox_id = mailbox_id
+        self._left_out = left_out
+        self._with_summary = with_summary
+        self.uids = array("I", sorted(set(uids)))  # may be a whole mailbox, held while its client is slow
+
+    async def read(self, start: int) -> Sequence[Record]:
+        """The batch that begins at `start`, without the rows that cannot be read."""
+        sql, size = (_MESSAGES_WITH_SUMMARY, _BATCH_WITH_SUMMARY) if self._with_summary else (_MESSAGES, _BATCH)
+        some = self.uids[start : start + size]
+        try:
+            return await self._read(sql, some)
+        except Exception as error:
+            if not bad_rows.may_be_of_rows(error):
+                raise
+        whole = _MESSAGES_WITH_WHOLE_SUMMARY if self._with_summary else _MESSAGES
+        return await bad_rows.one_by_one(functools.partial(self._read, whole), some, self.leave_out)
+
+    async def _read(self, sql: str, uids: Sequence[int]) -> Sequence[Record]:
+        return await self._postgres.fetch("messages", sql, self._account_id, self._mailbox_id, list(uids))
+
+    def next(self, start: int, found: Sequence[Record]) -> int:
+        """Where the next batch begins: with summaries, after the last message of a batch that ended at its limit of
+        bytes."""
+        if not self._with_summary:
+            return start + _BATCH
+        if sum(len(row["summary"]) for row in found) < _BATCH_BYTES:
+            return start + _BATCH_WITH_SUMMARY
+        return bisect_right(self.uids, found[-1]["uid"])
+
+    def leave_out(self, uid: int, error: Exception) -> None:
+        """Report a row that cannot be read."""
+        if self._left_out is not None:
+            self._left_out.append(uid)
+        reason = f"{type(error).__name__}: {error}"
+        place = {"account": self._account_id, "mailbox": self._mailbox_id, "uid": uid}
+        bad_rows.report(RowReading.LEFT_OUT, reason, **place)
 
 
 def _mended_search_rows(

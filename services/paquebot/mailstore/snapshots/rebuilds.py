@@ -149,22 +149,7 @@ class Rebuilds:
         """A piece of an account's snapshot; with the last one the account counts as read. `delivered`: queue ids whose
         jobs and packs must not deliver them again. Raises LookupError when the snapshot contradicts itself,
         PostgresRefused."""
-        words = {box.mailbox_id: box.keywords for box in account.mailboxes}
-        records = [
-            (
-                part.account_id,
-                message.mailbox_id,
-                message.uid,
-                message.flags & ALL_FLAGS,
-                [words[message.mailbox_id][place] for place in message.keywords],
-                storable(of_microseconds(message.internal_date_us)),
-                storable(of_microseconds(message.save_date_us)),
-                message.queue_id,
-                message.thread_key,
-                message.prefix,
-            )
-            for message in part.messages
-        ]
+        records = _records(account, part)
 
         async def work(connection: Connection) -> None:
             await connection.copy_records_to_table(
@@ -234,6 +219,26 @@ class Rebuilds:
             return await advance_counters(connection, account_id, known, times)
 
         return await self._postgres.run("advance_counters", work)
+
+
+def _records(account: AccountSnapshot, part: SnapshotPart) -> list[tuple[object, ...]]:
+    """Of _COLUMNS. Raises LookupError."""
+    words = {box.mailbox_id: box.keywords for box in account.mailboxes}
+    return [
+        (
+            part.account_id,
+            message.mailbox_id,
+            message.uid,
+            message.flags & ALL_FLAGS,
+            [words[message.mailbox_id][place] for place in message.keywords],
+            storable(of_microseconds(message.internal_date_us)),
+            storable(of_microseconds(message.save_date_us)),
+            message.queue_id,
+            message.thread_key,
+            message.prefix,
+        )
+        for message in part.messages
+    ]
 
 
 async def _add_account(connection: Connection, account_id: int, account: AccountSnapshot) -> None:

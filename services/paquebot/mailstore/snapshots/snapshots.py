@@ -70,7 +70,7 @@ class Snapshots:
     @contextlib.asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
         """No other snapshot or rebuild during the block. Raises UpkeepBusy."""
-        async with self._postgres.connection("alone") as connection:
+        async with self._postgres.connection("upkeep_lock") as connection:
             if not await connection.fetchval(_TRY_LOCK, _LOCK):
                 raise UpkeepBusy("another snapshot or rebuild is under way")
             try:
@@ -88,7 +88,7 @@ class Snapshots:
 
     async def record_run(self, run: str, finished_at: datetime.datetime, accounts: int) -> None:
         """Record the newest snapshot, for the metric of its age."""
-        await self._postgres.execute("note_run", _RECORD_RUN, run, finished_at, accounts)
+        await self._postgres.execute("record_snapshot_run", _RECORD_RUN, run, finished_at, accounts)
 
     async def signatures(self) -> AsyncIterator[tuple[int, bytes]]:
         """(account id, 16 bytes that change with anything of it but its records of deliveries), in order of the ids.

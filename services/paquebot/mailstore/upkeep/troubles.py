@@ -22,7 +22,7 @@ class Trouble:
 
 
 # Rows that stay keep the time at which they were seen first.
-_NOTE = """
+_REPLACE = """
     WITH over AS (
         DELETE FROM mailstore.upkeep_troubles WHERE stage = $1 AND NOT subject = ANY($2::text[])
     )
@@ -38,9 +38,9 @@ async def replace(postgres: Postgres, stage: str, troubles: Sequence[Trouble]) -
     found = {_text(one.subject): _text(one.reason) for one in troubles[:_MAX_KEPT]}
 
     async def work(connection: Connection) -> None:
-        await connection.execute(_NOTE, stage, list(found), list(found.values()))
+        await connection.execute(_REPLACE, stage, list(found), list(found.values()))
 
-    await postgres.run("note_troubles", work)
+    await postgres.run("replace_troubles", work)
 
 
 async def count(postgres: Postgres) -> Mapping[str, int]:

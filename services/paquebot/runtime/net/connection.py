@@ -21,6 +21,10 @@ _WRITE_HIGH = 64 * 1024
 _FAREWELL_SECONDS = 2.0  # for a displaced client to read why
 
 
+class LineTooLong(Exception):
+    """The client sent a line above the maximum; the rest of it is discarded."""
+
+
 class PeerGone(Exception):
     """The connection ended, or the client did not read in time."""
 
