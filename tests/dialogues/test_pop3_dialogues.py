@@ -3,7 +3,7 @@
 Beside the runner's own steps, a script can say:
 
     deliver [count]            messages of 3 body lines arrive in INBOX as delivery puts them there
-    deliver octets TEXT        one message of exactly these octets (with escapes), without a prefix
+    deliver bytes TEXT        one message of exactly these octets (with escapes), without a prefix
     do drain                   the process begins to end
     do disable [unheard]       the account is disabled; unheard: the hint is lost
     do remove                  the account is removed
@@ -49,7 +49,7 @@ class Pop3Dialogue:
 
     async def perform(self, step: str) -> None:
         match step.split():
-            case ["deliver", "octets", *_]:
+            case ["deliver", "bytes", *_]:
                 await self._stack.deliver(self._reader, unescaped(step.split(" ", 2)[2]).encode(), prefix=b"")
             case ["deliver", *count]:
                 numbers = range(self._delivered + 1, self._delivered + 1 + int(count[0] if count else 1))

@@ -95,8 +95,8 @@ class SmtpDialogue:
             case "ends":
                 assert message.content.endswith(wanted), f"the message is {message.content!r}"
             case "has":
-                octets = len(message.content.partition(b"\r\n\r\n")[2])
-                assert octets == int(text.split()[0]), f"the content has {octets} octets"
+                size = len(message.content.partition(b"\r\n\r\n")[2])
+                assert size == int(text.split()[0]), f"the content has {size} bytes"
             case _:
                 raise AssertionError(f"unknown check {how!r}")
 

@@ -38,7 +38,7 @@ def _offer(port: int, forward_paths: list[str], content: bytes = b"") -> list[in
         (b"X-B:" + 500 * b" b" + b"\r\n") * 2100,
         b"X-C:" + 2**21 * b"c" + b"\r\n",
     ],
-    ids=["fields", "folded", "octets", "one line"],
+    ids=["fields", "folded", "bytes", "one line"],
 )
 async def test_a_header_bomb_is_refused(smtp_stack: SmtpStack, fields: bytes) -> None:
     header = b"Subject: x\r\n" + fields

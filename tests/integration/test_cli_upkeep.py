@@ -230,9 +230,9 @@ async def test_the_janitor_waits_for_engines_that_do_not_answer_yet(
     )
     assert process.stderr is not None
     async with asyncio.timeout(COMMAND_SECONDS):
-        said = await process.stderr.readline()
-        assert said.startswith(b"waiting for the engines (")
-        assert b"S3 does not answer correctly" in said
+        line = await process.stderr.readline()
+        assert line.startswith(b"waiting for the engines (")
+        assert b"S3 does not answer correctly" in line
         async with SlowProxy(host, int(port), at=late):
             _, errors = await process.communicate()
     assert process.returncode == 0, errors

@@ -189,8 +189,8 @@ async def test_mail_delivered_and_expunged_during_compaction(
     await janitor(stores, limits)
     assert await mailstore.broken_invariants() == []
     after = await everything(stores)
-    octets = dict(before.values())
-    assert all(octets.get(queue_id, raw) == raw for queue_id, raw in after.values())
+    contents = dict(before.values())
+    assert all(contents.get(queue_id, raw) == raw for queue_id, raw in after.values())
     # What was there and not expunged is there: 81 of account 1's 120 in INBOX or Sent, and all of account 2's.
     gone = {before[1, INBOX_ID, uid][0] for uid in range(1, 40)}
     kept = {queue_id for (account, _, _), (queue_id, _) in after.items() if account == 1}
@@ -241,9 +241,9 @@ async def test_live_messages_leave_a_mostly_dead_pack(
     stores: Stores, mail: Scatterer, settings: JanitorSettings
 ) -> None:
     large = [700_000, 100_000, 100_000]
-    dead = await mail.pack([1], [1], [1, 2], octets=large)
-    shared = await mail.pack([1], *([[1, 2, 3]] * 2), octets=large)  # three copies of the rest are no gain
-    alive = await mail.pack([1], octets=[300_000])
+    dead = await mail.pack([1], [1], [1, 2], sizes=large)
+    shared = await mail.pack([1], *([[1, 2, 3]] * 2), sizes=large)  # three copies of the rest are no gain
+    alive = await mail.pack([1], sizes=[300_000])
     await mail.stores.messages.remove(1, INBOX_ID, [1, 2, 4])
     before = await everything(stores)
     swept, done = await janitor(stores, settings)

@@ -49,9 +49,9 @@ async def test_the_command_generates_a_password(database: str) -> None:
             stdout=asyncio.subprocess.PIPE,
             env={"PATH": os.environ["PATH"], **environ},
         )
-        said, _ = await process.communicate()
+        output, _ = await process.communicate()
         assert process.returncode == 0
-        drawn = said.decode().strip().rpartition(" ")[2]
+        drawn = output.decode().strip().rpartition(" ")[2]
         assert len(drawn) >= 20
         for password, kind in ((drawn, Identity), ("paquebot", InvalidCredentials)):
             found = await service.authentication.authenticate("bob@paquebot.test", password, "192.0.2.1", "imap")

@@ -102,9 +102,9 @@ async def test_a_new_account_has_a_quota(database: str) -> None:
         await service.account("a@example.org")
         await service.account("b@example.org", quota_bytes=0)
         await service.account("c@small.example")
-        for address, octets in (("a@example.org", 5 * 2**20), ("b@example.org", 0), ("c@small.example", 7)):
+        for address, size in (("a@example.org", 5 * 2**20), ("b@example.org", 0), ("c@small.example", 7)):
             account = await service.admin.ask(service.admin.stub.GetAccount, pb.GetAccountRequest(address=address))
-            assert account.quota_bytes == octets, address
+            assert account.quota_bytes == size, address
 
 
 async def test_accounts(service: DirectoryService) -> None:

@@ -94,8 +94,8 @@ async def test_a_round_trip_with_each_services_own_login(opened: Callable[[str],
     await opened("smtp_ingress").publish([DELIVER_JOB, RELAY_JOB])
     await opened("smtp_ingress").probe()
 
-    heard = asyncio.Event()
-    await opened("imap").subscribe_mailbox(7, lambda _: heard.set())
+    received = asyncio.Event()
+    await opened("imap").subscribe_mailbox(7, lambda _: received.set())
     for user, subject in (("delivery", DELIVER), ("relay", RELAY)):
         queue = opened(user)
         consumer = Consumer(queue, user, subject)
@@ -110,16 +110,16 @@ async def test_a_round_trip_with_each_services_own_login(opened: Callable[[str],
     await opened("delivery").publish([RELAY_JOB])  # an alias that leads away
 
     for user in ("delivery", "pop3", "imap"):
-        heard.clear()
+        received.clear()
         await opened(user).hint_mailbox(7)
-        await asyncio.wait_for(heard.wait(), SECONDS)
+        await asyncio.wait_for(received.wait(), SECONDS)
 
-    told: asyncio.Queue[DirectoryHint] = asyncio.Queue()
+    hints: asyncio.Queue[DirectoryHint] = asyncio.Queue()
     for user in ("smtp_ingress", "imap", "pop3"):
-        await opened(user).subscribe_directory(told.put_nowait)
+        await opened(user).subscribe_directory(hints.put_nowait)
     await opened("recipient_validation").hint_directory((7,), "enabled")
     for _ in range(3):
-        assert await asyncio.wait_for(told.get(), SECONDS) == DirectoryHint(frozenset((7,)), "enabled")
+        assert await asyncio.wait_for(hints.get(), SECONDS) == DirectoryHint(frozenset((7,)), "enabled")
 
     janitor = opened("janitor")
     waiting = [stored async for stored in stream.jobs(janitor)]

@@ -244,16 +244,16 @@ async def test_the_command_line_in_the_pod_of_the_service_administrates(
 ) -> None:
     await service.domain("example.org")
     here = authority.service(tmp_path / "server", "recipient-validation")
-    code, said = await paquebot("domain", "list", PAQUEBOT_GRPC_LISTEN=service.target, **here)
-    assert (code, "example.org" in said) == (0, True), said
+    code, output = await paquebot("domain", "list", PAQUEBOT_GRPC_LISTEN=service.target, **here)
+    assert (code, "example.org" in output) == (0, True), output
     elsewhere = authority.service(tmp_path / "client", "imap")
-    code, said = await paquebot("domain", "list", PAQUEBOT_RECIPIENT_VALIDATION=service.target, **elsewhere)
-    assert (code, said) == (1, "paquebot: not permitted\n")
+    code, output = await paquebot("domain", "list", PAQUEBOT_RECIPIENT_VALIDATION=service.target, **elsewhere)
+    assert (code, output) == (1, "paquebot: not permitted\n")
     (tmp_path / "client" / "tls.key").write_text("no PEM")
-    code, said = await paquebot("domain", "list", PAQUEBOT_RECIPIENT_VALIDATION=service.target, **elsewhere)
+    code, output = await paquebot("domain", "list", PAQUEBOT_RECIPIENT_VALIDATION=service.target, **elsewhere)
     assert code == 2
-    assert "PAQUEBOT_GRPC_TLS_KEY" in said
-    assert "Traceback" not in said
+    assert "PAQUEBOT_GRPC_TLS_KEY" in output
+    assert "Traceback" not in output
 
 
 async def presented(target: str, environ: dict[str, str]) -> bytes:

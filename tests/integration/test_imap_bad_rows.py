@@ -20,7 +20,7 @@ def message(number: int) -> bytes:
     return f"Subject: number {number}\r\nX-Odd: {number}\r\n\r\nbody {number}\r\n".encode()
 
 
-def told(lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+def numbers(lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
     """The numbers of the messages that a FETCH returned, and of those that it named as lost."""
     given = [match[1] for line in lines if (match := re.match(rb"\* (\d) FETCH", line))]
     lost = [match[1] for line in lines if (match := re.match(rb"\* NO \[CORRUPTION\] Message (\d) ", line))]
@@ -115,7 +115,7 @@ async def test_a_number_or_a_word_that_is_none(imap_stack: ImapStack, change: st
     async with three_messages(imap_stack) as (reader, client):
         await spoil(imap_stack.postgres, reader.account_id, 2, change)
         await client.ok("SELECT INBOX")
-        assert told(await client.ok("FETCH 1:* (FLAGS RFC822.SIZE MODSEQ ENVELOPE)")) == ([b"1", b"2", b"3"], [])
+        assert numbers(await client.ok("FETCH 1:* (FLAGS RFC822.SIZE MODSEQ ENVELOPE)")) == ([b"1", b"2", b"3"], [])
         assert (await client.ok("UID SEARCH LARGER 10"))[-1].startswith(b"* SEARCH 1 ")
         await client.ok("STATUS Archive (MESSAGES)")
 
@@ -125,9 +125,9 @@ async def test_a_row_that_cannot_be_repaired_is_reported_as_damaged(imap_stack: 
         await spoil(imap_stack.postgres, reader.account_id, 2, "blob_compression = -1, blob_offset = -9")
         left_out = value(ROWS, reading="left_out") or 0.0
         await client.ok("SELECT INBOX")
-        assert told(await client.ok("FETCH 1:* (ENVELOPE)")) == ([b"1", b"3"], [b"2"])
+        assert numbers(await client.ok("FETCH 1:* (ENVELOPE)")) == ([b"1", b"3"], [b"2"])
         assert value(ROWS, reading="left_out") == left_out + 1
-        assert told(await client.ok("UID FETCH 1:* (BODY.PEEK[])")) == ([b"1", b"3"], [b"2"])
+        assert numbers(await client.ok("UID FETCH 1:* (BODY.PEEK[])")) == ([b"1", b"3"], [b"2"])
         assert (await client.run("FETCH 2 (ENVELOPE)"))[-1].startswith(b"NO [CORRUPTION]")
         assert (await client.ok("UID SEARCH BODY body"))[-1] == b"* SEARCH 1 3\r\n"
         assert len(await client.ok("FETCH 1:* (FLAGS)")) == 3
@@ -150,7 +150,7 @@ async def test_a_reference_to_nothing_is_a_lost_message(imap_stack: ImapStack, p
         await spoil(imap_stack.postgres, reader.account_id, 2, f"pack = '{pack}'")
         await client.ok("SELECT INBOX")
         assert len(await client.ok("FETCH 1:* (ENVELOPE INTERNALDATE)")) == 3
-        assert told(await client.ok("FETCH 1:* (BODY.PEEK[])")) == ([b"1", b"3"], [b"2"])
+        assert numbers(await client.ok("FETCH 1:* (BODY.PEEK[])")) == ([b"1", b"3"], [b"2"])
         end = (await client.run("FETCH 2 (BODY.PEEK[])"))[-1]
         assert end.startswith(b"NO [CORRUPTION]"), "trying again does not bring it back"
         assert (await client.ok("UID SEARCH BODY body"))[-1] == b"* SEARCH 1 3\r\n"

@@ -210,8 +210,8 @@ async def test_imapclient_moves_copies_and_idles(served: Served) -> None:
             watcher.idle()
             client.copy([1], "Archive")
             client.move([1], "Trash")
-            heard = watcher.idle_check(timeout=20)
-            assert (1, b"EXPUNGE") in heard
+            found = watcher.idle_check(timeout=20)
+            assert (1, b"EXPUNGE") in found
             watcher.idle_done()
             assert watcher.search() == [2]
             assert client.folder_status("Trash", ["MESSAGES"]) == {b"MESSAGES": 1}

@@ -95,8 +95,8 @@ class Wire:
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(ConnectionError):
-        while octets := await reader.read(65536):
-            writer.write(octets)
+        while data := await reader.read(65536):
+            writer.write(data)
             await writer.drain()
     writer.transport.abort()
 
@@ -353,10 +353,10 @@ async def test_an_own_change_needs_no_query(imap_stack: ImapStack) -> None:
     await imap_stack.deliver(reader, *map(message, range(3)))
     async with selected(imap_stack, reader) as client:
         for number in (1, 2, 3):
-            before, heard = calls("postgres", "changes"), value("paquebot_imap_hints_total") or 0.0
+            before, count = calls("postgres", "changes"), value("paquebot_imap_hints_total") or 0.0
             await client.ok(f"STORE {number} +FLAGS.SILENT (\\Seen)")
             async with asyncio.timeout(10):
-                while (value("paquebot_imap_hints_total") or 0.0) == heard:
+                while (value("paquebot_imap_hints_total") or 0.0) == count:
                     await client.ok("FETCH 1 RFC822.SIZE")
             await client.ok("FETCH 1 RFC822.SIZE")
             assert calls("postgres", "changes") == before
@@ -429,14 +429,14 @@ async def test_an_appended_message_is_read_from_memory(imap_stack: ImapStack) ->
 
 async def test_all_hints_are_published_before_the_process_exits(imap_stack: ImapStack) -> None:
     accounts = range(2**40, 2**40 + 3)
-    heard: list[tuple[int, bytes]] = []
+    received: list[tuple[int, bytes]] = []
     last = asyncio.Event()
 
-    def hear(account_id: int) -> None:
-        heard.append((account_id, imap_stack.queue.hint_source))
+    def note(account_id: int) -> None:
+        received.append((account_id, imap_stack.queue.hint_source))
 
     for account_id in accounts:
-        await imap_stack.queue.subscribe_mailbox(account_id, hear)
+        await imap_stack.queue.subscribe_mailbox(account_id, note)
     await imap_stack.queue.subscribe_mailbox(accounts.stop, lambda _: last.set())
     hints = HintPublisher(imap_stack.queue, b"us")
     for account_id in (*accounts, *accounts):
@@ -445,4 +445,4 @@ async def test_all_hints_are_published_before_the_process_exits(imap_stack: Imap
     await imap_stack.queue.hint_mailbox(accounts.stop)
     async with asyncio.timeout(10):
         await last.wait()
-    assert sorted(heard) == [(account_id, b"us") for account_id in accounts]
+    assert sorted(received) == [(account_id, b"us") for account_id in accounts]

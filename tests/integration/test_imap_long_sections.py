@@ -47,7 +47,7 @@ def literal(line: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("item", "octets"),
+    ("item", "data"),
     [
         ("BODY.PEEK[]", _SEEN),
         ("RFC822", _SEEN),
@@ -68,13 +68,13 @@ def literal(line: bytes) -> bytes:
         ("BODY.PEEK[HEADER.FIELDS.NOT (Subject)]<0.20>", _SEEN[:20]),
     ],
 )
-async def test_each_byte_is_in_its_place(imap_stack: ImapStack, item: str, octets: bytes) -> None:
+async def test_each_byte_is_in_its_place(imap_stack: ImapStack, item: str, data: bytes) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, _RAW)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
         await client.ok("EXAMINE INBOX")
         (line,) = await client.ok(f"FETCH 1 {item}")
-        assert literal(line) == octets
+        assert literal(line) == data
 
 
 async def test_many_items_in_one_response(imap_stack: ImapStack) -> None:
@@ -114,8 +114,8 @@ async def test_a_failure_inside_a_literal_ends_the_connection(
     def failing(body: memoryview, encoding: bytes) -> Iterator[bytes]:
         nonlocal passes
         passes += 1
-        for octets in decoded_pieces(body, encoding):
-            yield octets
+        for data in decoded_pieces(body, encoding):
+            yield data
             if passes == 2:
                 raise ValueError("a fault of ours")
 
@@ -128,8 +128,8 @@ async def test_a_failure_inside_a_literal_ends_the_connection(
         assert await client.reader.readuntil(b"}\r\n") == b"* 1 FETCH (BINARY[1] ~{300000}\r\n"
         sent = bytearray()
         with contextlib.suppress(ConnectionError, ssl.SSLError):
-            while b"a NO" not in sent and (octets := await client.reader.read(2**16)):
-                sent += octets
+            while b"a NO" not in sent and (data := await client.reader.read(2**16)):
+                sent += data
         assert _DATA.startswith(sent) and len(sent) < len(_DATA)
 
 

@@ -100,15 +100,15 @@ async def store(imap_stack: ImapStack) -> AsyncIterator[BlobStore]:
     await blobs.close()
 
 
-def text(number: int, octets: int) -> bytes:
+def text(number: int, length: int) -> bytes:
     """Mostly ASCII, but for a character in each line that makes Python's text four bytes a character."""
     line = "an ordinary line of words, and a face: \N{GRINNING FACE}\r\n".encode()
-    return b"Subject: %d\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" % number + line * (octets // len(line))
+    return b"Subject: %d\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" % number + line * (length // len(line))
 
 
-def noise(octets: int) -> bytes:
+def noise(length: int) -> bytes:
     """Bytes that zstd cannot compress."""
-    return b"Subject: noise\r\n\r\n" + random.Random(1).randbytes(octets).replace(b"\0", b"0")
+    return b"Subject: noise\r\n\r\n" + random.Random(1).randbytes(length).replace(b"\0", b"0")
 
 
 async def mailbox(stack: ImapStack, store: BlobStore, messages: Sequence[bytes], times: int = 1) -> Reader:

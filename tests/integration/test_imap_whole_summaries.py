@@ -60,20 +60,20 @@ async def test_envelope_has_all_of_10000_recipients(imap_stack: ImapStack) -> No
 
 
 @pytest.mark.parametrize(
-    ("raw", "told"),
+    ("raw", "expected"),
     [
         (b"Subject: " + b"s" * 70_000 + b"\r\n\r\nx\r\n", b"s" * 70_000),
         (b"X: " + b"y" * 300_000 + b"\r\nSubject: behind\r\nTo: u1@example.org\r\n\r\nx\r\n", b'"u1" "example.org"'),
     ],
     ids=["a long subject", "fields behind 300,000 bytes"],
 )
-async def test_envelope_has_what_the_summary_left_out(imap_stack: ImapStack, raw: bytes, told: bytes) -> None:
+async def test_envelope_has_what_the_summary_left_out(imap_stack: ImapStack, raw: bytes, expected: bytes) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, raw)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader, limit=2**24) as client:
         await client.ok("SELECT INBOX")
         (line,) = await client.ok("FETCH 1 ENVELOPE")
-        assert told in line
+        assert expected in line
 
 
 async def test_structure_and_parts_of_1000_forwarded_messages(imap_stack: ImapStack) -> None:

@@ -86,10 +86,10 @@ async def test_only_the_owner_of_the_lease_moves_rows(mailstore: Mailstore, migr
     assert await refs(mailstore, A) == [to.new]
 
 
-async def put(mailstore: Mailstore, account_id: int, *octets: int) -> None:
+async def put(mailstore: Mailstore, account_id: int, *length: int) -> None:
     """Append messages of these stored sizes, each in a pack of its own."""
     await mailstore.accounts.ensure(account_id)
-    messages = [new_message(size=2 * count) for count in octets]
+    messages = [new_message(size=2 * count) for count in length]
     await mailstore.messages.append(account_id, INBOX_ID, messages, quota_bytes=0)
 
 

@@ -82,13 +82,13 @@ async def test_the_lease_of_a_dead_process_expires(pop3_stack: Pop3Stack) -> Non
 async def test_hint_after_deletion(pop3_stack: Pop3Stack) -> None:
     reader = await pop3_stack.reader()
     await pop3_stack.deliver(reader, mail(1))
-    heard: asyncio.Queue[int] = asyncio.Queue()
-    await pop3_stack.queue.subscribe_mailbox(reader.account_id, heard.put_nowait)
+    hints: asyncio.Queue[int] = asyncio.Queue()
+    await pop3_stack.queue.subscribe_mailbox(reader.account_id, hints.put_nowait)
     async with pop3_stack.serving() as server:
         client = await asyncio.to_thread(poplib_client, server, reader)
         await asyncio.to_thread(client.dele, 1)
         await asyncio.to_thread(client.quit)
-        assert await asyncio.wait_for(heard.get(), 10.0) == reader.account_id
+        assert await asyncio.wait_for(hints.get(), 10.0) == reader.account_id
     assert await pop3_stack.uids(reader) == []
 
 

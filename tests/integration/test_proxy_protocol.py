@@ -88,11 +88,11 @@ def _greeting(port: int, header: bytes, *, tls: bool) -> bytes:
         return b""
 
 
-async def _conversation(port: int, octets: bytes) -> bytes:
+async def _conversation(port: int, data: bytes) -> bytes:
     """All that comes back, to the end that the server makes."""
     async with asyncio.timeout(20):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(octets)
+        writer.write(data)
         try:
             return await reader.read()
         except ConnectionResetError:

@@ -1,4 +1,4 @@
-"""The connection to NATS: made by itself, made again by itself whatever ended it, and hints heard on each."""
+"""The connection to NATS: it is made in the background, replaced whatever ended it, and hints arrive on each one."""
 
 from __future__ import annotations
 
@@ -113,16 +113,16 @@ async def fetch_one(consumer: Consumer) -> bytes:
     return found[0]
 
 
-async def hint_heard(teller: Queue, hearer: asyncio.Queue[int], account_id: int) -> None:
-    """Hints until one is heard: one may be lost while its hearer connects."""
+async def hint_received(sender: Queue, receiver: asyncio.Queue[int], account_id: int) -> None:
+    """Hints until one is heard: one may be lost while its receiver connects."""
 
     async def hint() -> None:
-        await teller.hint_mailbox(account_id)
+        await sender.hint_mailbox(account_id)
         try:
             async with asyncio.timeout(0.5):
-                assert await hearer.get() == account_id
+                assert await receiver.get() == account_id
         except TimeoutError:
-            raise QueueUnavailable("not heard") from None
+            raise QueueUnavailable("no hint received") from None
 
     await works(hint)
 
@@ -143,8 +143,8 @@ async def test_all_works_again_after_nats_was_killed(server: PrivateNats, opened
     consumer = Consumer(opened, "delivery", DELIVER)
     await opened.publish([JOB])
     assert await fetch_one(consumer) == b"job"
-    heard: asyncio.Queue[int] = asyncio.Queue()
-    await opened.subscribe_mailbox(42, heard.put_nowait)
+    received: asyncio.Queue[int] = asyncio.Queue()
+    await opened.subscribe_mailbox(42, received.put_nowait)
     waiting = asyncio.ensure_future(consumer.fetch(1, 60.0))  # a fetch is under way when the server dies
 
     assert value("paquebot_nats_connected") == 1
@@ -163,7 +163,7 @@ async def test_all_works_again_after_nats_was_killed(server: PrivateNats, opened
     await works(lambda: opened.publish([replace(JOB, payload=b"again"), JOB]))
     assert value("paquebot_nats_connected") == 1
     assert await fetch_one(consumer) == b"again"
-    await hint_heard(opened, heard, 42)
+    await hint_received(opened, received, 42)
     await consumer.close()
 
 
@@ -223,9 +223,9 @@ async def test_a_damaged_description_of_the_stream_is_mended(server: PrivateNats
     await opened.publish([JOB])
     await server.kill()
     [description] = (server.engine.data_dir / "jetstream").rglob("meta.inf")
-    octets = bytearray(description.read_bytes())
-    octets[len(octets) // 2] ^= 0xFF
-    description.write_bytes(octets)
+    data = bytearray(description.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    description.write_bytes(data)
     await server.start()
     await works(lambda: opened.api("INFO"))
     with pytest.raises(QueueRefused, match="stream not found"):
@@ -243,29 +243,29 @@ async def test_nats_may_come_after_its_clients(server: PrivateNats, caplog: pyte
     settings = replace(server.settings(), timeout=Seconds(0.5))
     queue = await Queue.open(settings, "early")
     assert [record.msg for record in caplog.records] == ["nats_away"]
-    heard: asyncio.Queue[int] = asyncio.Queue()
-    await queue.subscribe_mailbox(7, heard.put_nowait)
+    received: asyncio.Queue[int] = asyncio.Queue()
+    await queue.subscribe_mailbox(7, received.put_nowait)
     with pytest.raises(QueueUnavailable):
         await queue.publish([JOB])
     await server.start()
     await works(lambda: ensure_stream(queue))
     await queue.publish([JOB])
-    await hint_heard(queue, heard, 7)
+    await hint_received(queue, received, 7)
     await queue.close()
     assert [record.msg for record in caplog.records] == ["nats_away", "nats_connected"]
 
 
 async def test_a_login_refused_for_a_while_works_again(server: PrivateNats, opened: Queue) -> None:
     """The server ends such a connection with -ERR, after which a client of the library stays closed."""
-    heard: asyncio.Queue[int] = asyncio.Queue()
-    await opened.subscribe_mailbox(42, heard.put_nowait)
+    received: asyncio.Queue[int] = asyncio.Queue()
+    await opened.subscribe_mailbox(42, received.put_nowait)
     changed = replace(server.engine, accesses=(NatsAccess("test", "another-secret"),))
     await server.reload(changed)
     await fails(opened.probe)
     await server.reload(server.engine)
     await works(opened.probe)
     await works(lambda: opened.publish([JOB]))
-    await hint_heard(opened, heard, 42)
+    await hint_received(opened, received, 42)
 
 
 async def test_a_protocol_error_is_survived(opened: Queue) -> None:
@@ -282,25 +282,25 @@ async def test_a_protocol_error_is_survived(opened: Queue) -> None:
 
 async def test_many_subscribers_share_one_subscription(server: PrivateNats, opened: Queue) -> None:
     other = await Queue.open(server.settings(), "other")
-    heard: list[int] = []
+    received: list[int] = []
     last = asyncio.Event()
-    await asyncio.gather(*(other.subscribe_mailbox(account, heard.append) for account in range(1, 20)))
+    await asyncio.gather(*(other.subscribe_mailbox(account, received.append) for account in range(1, 20)))
     await other.subscribe_mailbox(99, lambda _: last.set())
-    for account in (*range(1, 20), 99):  # each told once, and at once: the server knows the hearers by now
+    for account in (*range(1, 20), 99):  # each gets one hint, immediately: the server knows the subscribers by now
         await opened.hint_mailbox(account)
     async with asyncio.timeout(SECONDS):
         await last.wait()
-    assert heard == list(range(1, 20))
+    assert received == list(range(1, 20))
     await other.close()
 
 
 async def test_one_message_hints_many_subscribers(server: PrivateNats, opened: Queue) -> None:
     other = await Queue.open(server.settings(), "other")
-    heard: list[tuple[int, str, bytes]] = []
+    received: list[tuple[int, str, bytes]] = []
     last = asyncio.Event()
     for account_id in (1, 2, 3):
         await other.subscribe_mailbox(
-            account_id, lambda told: heard.append((told, other.hint_trace, other.hint_source))
+            account_id, lambda account: received.append((account, other.hint_trace, other.hint_source))
         )
     await other.subscribe_mailbox(99, lambda _: last.set())
     await opened.hint_mailboxes({1: "", 2: "trace of 2", 4: "", 3: ""})
@@ -313,21 +313,21 @@ async def test_one_message_hints_many_subscribers(server: PrivateNats, opened: Q
         [(1, "", b""), (2, "trace of 2", b""), (3, "", b"")],
         [(1, "", b"us"), (2, "", b"us"), (3, "", b"us")],
     )
-    assert sorted(heard) == sorted(plain + named)
+    assert sorted(received) == sorted(plain + named)
     await other.close()
 
 
 async def test_unsubscribed_callbacks_are_not_called(server: PrivateNats, opened: Queue) -> None:
-    heard: list[int] = []
+    received: list[int] = []
     last = asyncio.Event()
-    await opened.subscribe_mailbox(1, heard.append)
+    await opened.subscribe_mailbox(1, received.append)
     await opened.subscribe_mailbox(2, lambda _: last.set())
-    opened.unsubscribe_mailbox(1, heard.append)
+    opened.unsubscribe_mailbox(1, received.append)
     await opened.hint_mailbox(1)
     await opened.hint_mailbox(2)
     async with asyncio.timeout(SECONDS):
         await last.wait()
-    assert heard == []
+    assert received == []
 
 
 async def test_closing_is_quick_while_nats_is_away(server: PrivateNats) -> None:

@@ -229,7 +229,7 @@ async def test_killed_at_any_statement_and_run_again(
         patch.setattr(Postgres, "run", counted)
         patch.setattr(Postgres, "execute", counted_too)
         with pytest.raises(Killed):
-            await rebuild(platform.janitor, merge=False, say=platform.said.append, settle=0)
+            await rebuild(platform.janitor, merge=False, say=platform.output.append, settle=0)
     with pytest.raises(BucketMismatch):  # upkeep waits until the mailstore is whole
         await sweep(platform.janitor, platform.settings)
     await platform.rebuild()
@@ -391,7 +391,7 @@ async def test_a_damaged_snapshot_costs_folders_but_no_mail(
     result = await platform.rebuild()
     assert result.damaged_accounts == 1
     assert sorted(await platform.subjects(ALICE)) == ["draft", *(f"shared-{n}" for n in range(5))]
-    assert any("cannot be used" in line for line in platform.said)
+    assert any("cannot be used" in line for line in platform.output)
     assert await platform.contents(BOB) == bob
 
 
@@ -400,7 +400,7 @@ async def test_two_at_once_are_refused(platform: Platform) -> None:
         with pytest.raises(UpkeepBusy):
             await platform.snapshot()
         with pytest.raises(UpkeepBusy):
-            await rebuild(platform.janitor, merge=False, say=platform.said.append)
+            await rebuild(platform.janitor, merge=False, say=platform.output.append)
     await platform.snapshot()
 
 

@@ -305,13 +305,13 @@ async def test_an_attempt_settled_twice_is_scheduled_and_reported_once(post: Pos
             await post.until_outcomes({"b": RecipientOutcome.BOUNCED})
             assert (await post.later()).attempt == 1
             await post.queue.publish([Publication(relay_ready("example.net"), stored.payload)])
-            await host.until(lambda: sum(line.startswith("MAIL") for line in host.said) == 2)
+            await host.until(lambda: sum(line.startswith("MAIL") for line in host.all_commands) == 2)
 
             async def acknowledged() -> bool:
                 return (await stream.counts(post.queue)).total("relay.ready.") == 0
 
             await eventually(acknowledged, "the job done again")
-        assert sum("<b@example.net>" in line for line in host.said) == 1, "its end is recorded"
+        assert sum("<b@example.net>" in line for line in host.all_commands) == 1, "its end is recorded"
     assert (await stream.counts(post.queue)).total("relay.later.") == 1
     assert len(await post.reports(blobs, 1)) == 1
 
@@ -337,8 +337,8 @@ async def test_a_delay_is_reported_once_where_notify_asks_for_it(post: Post, blo
         assert [one["Final-Recipient"] for one in recipients] == ["rfc822; a@example.net", "rfc822; d@example.net"]
         assert {one["Action"] for one in recipients} == {"delayed"}
         assert all("Will-Retry-Until" in one for one in recipients)
-        attempts = sum(line.startswith("MAIL") for line in host.said)
-        await host.until(lambda: sum(line.startswith("MAIL") for line in host.said) > attempts)
+        attempts = sum(line.startswith("MAIL") for line in host.all_commands)
+        await host.until(lambda: sum(line.startswith("MAIL") for line in host.all_commands) > attempts)
         assert (await post.later()).delay_reported
         assert len(await post.reports(blobs, 1)) == 1
         host.on.clear()
@@ -453,7 +453,7 @@ async def test_a_job_without_its_message_is_held(
 
         await eventually(is_held, "a held job")
         await post.settled()
-        assert not any(line.startswith("MAIL") for line in host.said), "nothing is said of what cannot be sent"
+        assert not any(line.startswith("MAIL") for line in host.all_commands), "nothing is said of what cannot be sent"
     assert "job_held" in caplog.messages, "the event that the runbook names"
     assert await post.outcomes() == {}
 
@@ -485,7 +485,7 @@ async def test_a_new_stream_may_reuse_the_number_of_a_claimed_job(post: Post) ->
         release = asyncio.Event()
         host.hold["MESSAGE"] = release
         await post.accept("a@example.net")
-        await host.until(lambda: "DATA" in host.said)
+        await host.until(lambda: "DATA" in host.all_commands)
         await stream.delete_stream(post.queue)
         await stream.ensure_stream(post.queue)
         await post.accept("b@example.net")
@@ -508,7 +508,7 @@ async def test_a_drain_finishes_attempts_under_way_and_defers_the_rest(post: Pos
         async with post.relay(PAQUEBOT_RELAY_DESTINATION_CONCURRENCY="1") as context:
             await post.accept("a@example.net")
             await post.accept("b@example.net")
-            await host.until(lambda: "DATA" in host.said)
+            await host.until(lambda: "DATA" in host.all_commands)
             context.draining.set()
             release.set()
             await post.until_outcomes({"a": RecipientOutcome.RELAYED})
@@ -522,7 +522,7 @@ async def test_a_drain_does_not_wait_for_a_silent_host(post: Post) -> None:
     async with post.host({"MAIL": SILENT}) as host:
         async with post.relay(PAQUEBOT_DRAIN="4s") as context:
             await post.accept("a@example.net")
-            await host.until(lambda: any(line.startswith("MAIL") for line in host.said))
+            await host.until(lambda: any(line.startswith("MAIL") for line in host.all_commands))
             started = time.monotonic()
             context.draining.set()
         assert time.monotonic() - started < 4
@@ -804,7 +804,7 @@ async def test_what_could_not_be_recorded_is_not_sent_again(post: Post) -> None:
         host.hold["MESSAGE"] = release = asyncio.Event()
         await post.accept("a@example.net", "b@example.net")
         async with post.relay():
-            await host.until(lambda: "DATA" in host.said)
+            await host.until(lambda: "DATA" in host.all_commands)
             await _lock_out(post.admin_dsn)
             release.set()
             job = await post.later()
@@ -861,7 +861,7 @@ async def test_kill_9_in_the_middle_loses_nothing(post: Post) -> None:
             Path(sys.executable).with_name("paquebot"), "relay", env={**os.environ, **post.environ, **soon}
         )
         try:
-            await host.until(lambda: "DATA" in host.said, 30.0)
+            await host.until(lambda: "DATA" in host.all_commands, 30.0)
         finally:
             process.kill()
             await process.wait()

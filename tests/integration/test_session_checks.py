@@ -87,7 +87,7 @@ async def test_a_command_checks_when_the_last_check_is_old(service: DirectorySer
     await service.account(ALICE)
     world = World(service)
     login = await world.login(service)
-    await service.disable_unheard(ALICE)
+    await service.disable_without_hint(ALICE)
     world.clock.now += 29.9
     assert await world.logins.check(login) is None
     assert world.client.asked == 0
@@ -186,8 +186,8 @@ async def test_each_change_publishes_a_hint_with_the_account_only(
     service: DirectoryService, nats_engine: NatsEngine
 ) -> None:
     queue = await Queue.open(load(NatsSettings, nats_login(nats_engine)), "test")
-    heard: asyncio.Queue[DirectoryHint] = asyncio.Queue()
-    await queue.subscribe_directory(heard.put_nowait)
+    hints: asyncio.Queue[DirectoryHint] = asyncio.Queue()
+    await queue.subscribe_directory(hints.put_nowait)
     try:
         account_id = await service.account(ALICE)
         only = frozenset((account_id,))
@@ -200,7 +200,7 @@ async def test_each_change_publishes_a_hint_with_the_account_only(
         await service.remove(ALICE)
         request = pb.UpdateDomainRequest(name="example.org", enabled=False)
         await service.admin.ask(service.admin.stub.UpdateDomain, request)
-        found = [await asyncio.wait_for(heard.get(), SECONDS) for _ in range(5)]
+        found = [await asyncio.wait_for(hints.get(), SECONDS) for _ in range(5)]
         assert found == [
             DirectoryHint(only, "password"),
             DirectoryHint(only, "enabled"),

@@ -70,8 +70,8 @@ async def test_an_ipv4_client_of_a_listener_for_both_families_has_its_own_addres
     assert b"[127.0.0.1]" in message.content.partition(b"\r\n\r\n")[0]
 
 
-def _send(port: int, number: int, octets: int = 0) -> None:
-    body = "".join(f"{line:070d}\r\n" for line in range(octets // 72)) or "hello\r\n"
+def _send(port: int, number: int, size: int = 0) -> None:
+    body = "".join(f"{line:070d}\r\n" for line in range(size // 72)) or "hello\r\n"
     with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
         refused = client.sendmail(
             "smith@bar.example", ["bob@paquebot.test"], f"Subject: {number}\r\n\r\n{body}".encode()

@@ -101,9 +101,9 @@ class Sender:
         self._writer.write(f"{line}\r\n".encode())
         return await self.reply()
 
-    async def send(self, octets: bytes) -> None:
+    async def send(self, data: bytes) -> None:
         async with asyncio.timeout(120):
-            self._writer.write(octets)
+            self._writer.write(data)
             await self._writer.drain()
 
     async def begin(self) -> int:
@@ -116,11 +116,11 @@ class Sender:
         self._writer.close()
 
 
-def incompressible(octets: int) -> bytes:
+def incompressible(size: int) -> bytes:
     """A message with an attachment that zstd makes no smaller than base64 is; some lines begin with a dot."""
     header = b"Subject: a film\r\nContent-Type: application/octet-stream\r\n\r\n"
-    lines = base64.encodebytes(random.Random(7).randbytes(octets * 3 // 4)).replace(b"\n", b"\r\n.")
-    return header + lines[: octets - len(header) - 2] + b"\r\n"
+    lines = base64.encodebytes(random.Random(7).randbytes(size * 3 // 4)).replace(b"\n", b"\r\n.")
+    return header + lines[: size - len(header) - 2] + b"\r\n"
 
 
 @pytest.mark.parametrize("name", ["values", "values-minimal", "values-production"])

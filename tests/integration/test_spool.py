@@ -177,11 +177,11 @@ async def test_operator_moves_a_job(queue: Queue) -> None:
 
 async def test_hints_reach_other_processes(queue: Queue, nats_settings: NatsSettings) -> None:
     other = await Queue.open(nats_settings)
-    heard: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    await other.subscribe_mailbox(42, heard.set_result)
+    hints: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    await other.subscribe_mailbox(42, hints.set_result)
     await queue.hint_mailbox(41)
     await queue.hint_mailbox(42)
-    assert await asyncio.wait_for(heard, 5) == 42
+    assert await asyncio.wait_for(hints, 5) == 42
     await other.close()
 
 

@@ -165,7 +165,7 @@ async def test_verify_reads_every_row_as_the_services_do_and_repairs(platform: P
     await spoil_mailbox(postgres, CAROL, "name = E'od\\x01d'", 3)
     found = await verify(platform.stores, settle=0)
     assert found.bad_rows == 7
-    told = " | ".join(found.faults)
+    faults = " | ".join(found.faults)
     for row in (
         "(account 1, mailbox 1, UID 1) is bad: a date",
         "(account 1, mailbox 1, UID 2) is bad: a flag",
@@ -176,7 +176,7 @@ async def test_verify_reads_every_row_as_the_services_do_and_repairs(platform: P
         "(account 3, mailbox 2) is bad: a keyword",
         "(account 3, mailbox 3) is bad: the name",
     ):
-        assert row in told
+        assert row in faults
     mended = await verify(platform.janitor, settle=0, mend=60.0)
     assert mended.mended_rows == 6
     left = await verify(platform.stores, settle=0)

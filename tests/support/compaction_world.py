@@ -31,17 +31,17 @@ class Scatterer:
 
     stores: Stores
     age: float = 2 * DAY
-    octets: int = 300
+    size: int = 300
     _random: random.Random = field(default_factory=lambda: random.Random(5))
 
-    async def pack(self, *messages: Sequence[int], octets: Sequence[int] = ()) -> str:
+    async def pack(self, *messages: Sequence[int], sizes: Sequence[int] = ()) -> str:
         """One pack with a message for each item: the accounts it goes to."""
         pack = self._pack_id()
         writer = PackWriter(pack)
         deliveries: list[Delivery] = []
         for number, accounts in enumerate(messages):
             envelope = _envelope(accounts)
-            raw = self.message(octets[number] if octets else self.octets)
+            raw = self.message(sizes[number] if sizes else self.size)
             ref = writer.add(envelope, compress(raw))
             deliveries += (_delivery(account, envelope.queue_id, ref, raw) for account in accounts)
         await self.stores.blobs.put(pack, writer.finish(int(time.time() * 1000)))
@@ -51,9 +51,9 @@ class Scatterer:
     async def packs(self, count: int, *messages: Sequence[int]) -> list[str]:
         return [await self.pack(*messages) for _ in range(count)]
 
-    def message(self, octets: int) -> bytes:
+    def message(self, size: int) -> bytes:
         """One that does not compress."""
-        text = self._random.randbytes(octets).replace(b"\r", b"r").replace(b"\n", b"n").replace(b"\0", b"0")
+        text = self._random.randbytes(size).replace(b"\r", b"r").replace(b"\n", b"n").replace(b"\0", b"0")
         return b"From: a@example.org\r\nSubject: %d\r\n\r\n%s\r\n" % (next(_numbers), text)
 
     def _pack_id(self) -> str:

@@ -84,7 +84,7 @@ class DirectoryService:
             case ["disable"]:
                 await self.set_account(address, enabled=False)
             case ["disable", "unheard"]:
-                await self.disable_unheard(address)
+                await self.disable_without_hint(address)
             case ["remove"]:
                 await self.remove(address)
             case ["change", "password"]:
@@ -93,7 +93,7 @@ class DirectoryService:
                 return False
         return True
 
-    async def disable_unheard(self, address: str) -> None:
+    async def disable_without_hint(self, address: str) -> None:
         """Without a hint, as if it were lost."""
         local, _, domain = address.partition("@")
         connection = await asyncpg.connect(self.admin_dsn)

@@ -34,8 +34,8 @@ class WireClient:
                     return whole
                 whole += await self.reader.readexactly(int(match[1]))
 
-    async def say(self, octets: bytes) -> None:
-        self.writer.write(octets)
+    async def say(self, data: bytes) -> None:
+        self.writer.write(data)
         await self.writer.drain()
 
     async def run(self, command: str) -> list[bytes]:

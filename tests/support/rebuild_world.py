@@ -43,7 +43,7 @@ class Platform:
     """With the janitor's own role: what it does must need no other right."""
     spool: Spool
     settings: JanitorSettings
-    said: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list)
 
     @property
     def mailstore(self) -> Mailstore:
@@ -93,7 +93,7 @@ class Platform:
         return await snapshot(self.janitor, self.settings)
 
     async def rebuild_only(self, *, merge: bool = False) -> RebuildResult:
-        return await rebuild(self.janitor, merge=merge, say=self.said.append, settle=0)
+        return await rebuild(self.janitor, merge=merge, say=self.output.append, settle=0)
 
     async def rebuild(self, *, merge: bool = False) -> RebuildResult:
         """And look whether all is sound."""

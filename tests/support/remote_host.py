@@ -122,7 +122,7 @@ class RemoteHost:
         return self.connections[connection].lines
 
     @property
-    def said(self) -> list[str]:
+    def all_commands(self) -> list[str]:
         """All commands of all connections."""
         return [line for connection in self.connections for line in connection.lines]
 

@@ -118,12 +118,12 @@ async def test_reading_stops_above_the_high_water_mark() -> None:
     async with pair() as (connection, writer):
         connection.logged_in()
         writer.write(b"y" * 4_000_000)
-        octets = await connection.read_some(1, 5)
+        chunk = await connection.read_some(1, 5)
         await asyncio.sleep(0.05)
         assert connection.buffered < 1_000_000
-        while len(octets) < 4_000_000:
-            octets += await connection.read_some(4_000_000 - len(octets), 5)
-        assert octets == b"y" * 4_000_000
+        while len(chunk) < 4_000_000:
+            chunk += await connection.read_some(4_000_000 - len(chunk), 5)
+        assert chunk == b"y" * 4_000_000
 
 
 async def test_too_much_pipelined_before_login_ends_the_connection() -> None:
@@ -143,10 +143,10 @@ async def test_a_few_clients_at_a_time_may_send_a_long_first_command() -> None:
     room = LongAhead(40 * 1024, clients=1)
     long = b"a ID (" + b"y" * 30_000
 
-    def fed(octets: bytes) -> ImapConnection:
+    def fed(chunk: bytes) -> ImapConnection:
         connection = ImapConnection(write_timeout=1, long_ahead=room)
-        for start in range(0, len(octets), 1000):
-            connection.data_received(octets[start : start + 1000])
+        for start in range(0, len(chunk), 1000):
+            connection.data_received(chunk[start : start + 1000])
         return connection
 
     def ended(connection: ImapConnection) -> bool:

@@ -23,9 +23,9 @@ CONTEXT = SearchContext(exists=1, last_uid=1, saved_uids=(), charset="UTF-8", no
 LINE = "The quick brown fox, Straße, \N{GRINNING FACE}\r\n".encode()
 
 
-def message(octets: int, *, subtype: str = "plain") -> bytes:
+def message(size: int, *, subtype: str = "plain") -> bytes:
     head = b"Subject: one\r\nContent-Type: text/%b; charset=utf-8\r\n\r\n" % subtype.encode()
-    return head + LINE * (octets // len(LINE))
+    return head + LINE * (size // len(LINE))
 
 
 def a_view() -> View:
@@ -80,7 +80,7 @@ def test_parts_of_one_character_have_a_cost(texts: int) -> None:
 @pytest.mark.parametrize("texts", [1, 40])
 def test_twice_the_text_is_twice_the_work(texts: int) -> None:
     wanted = [f"nowhere {number:03}" for number in range(texts)]
-    once, twice = (sum(searched(message(octets), wanted)[1]) for octets in (1_000_000, 2_000_000))
+    once, twice = (sum(searched(message(size), wanted)[1]) for size in (1_000_000, 2_000_000))
     assert 1.95 < twice / once < 2.05
 
 

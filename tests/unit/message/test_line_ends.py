@@ -11,7 +11,7 @@ from paquebot.wire.pop3 import stuffed
 
 
 @pytest.mark.parametrize(
-    ("raw", "octets"),
+    ("raw", "size"),
     [
         (b"", 0),
         (b"\r\n", 2),
@@ -24,8 +24,8 @@ from paquebot.wire.pop3 import stuffed
         (b"\0\r\r\n\n", 6),
     ],
 )
-def test_bytes_with_crlf(raw: bytes, octets: int) -> None:
-    assert crlf_bytes(raw) == octets == len(b"".join(stuffed(raw)))
+def test_bytes_with_crlf(raw: bytes, size: int) -> None:
+    assert crlf_bytes(raw) == size == len(b"".join(stuffed(raw)))
 
 
 @given(

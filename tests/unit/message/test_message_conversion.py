@@ -22,8 +22,8 @@ GREETING = "Viele schöne Grüße von uns allen aus Köln"
 
 
 def crlf(text: str | bytes) -> bytes:
-    octets = text.encode() if isinstance(text, str) else text
-    return octets.replace(b"\n", b"\r\n")
+    data = text.encode() if isinstance(text, str) else text
+    return data.replace(b"\n", b"\r\n")
 
 
 def rewritten(raw: bytes, rules: ConversionRules) -> bytes:
@@ -165,12 +165,12 @@ def test_a_message_that_fits_is_not_touched() -> None:
     assert b"".join(pieces(raw, [])) == raw
 
 
-@pytest.mark.parametrize("octets", [999, 1500, 3 * BLOCK])
+@pytest.mark.parametrize("length", [999, 1500, 3 * BLOCK])
 @pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/json", ""])
 @pytest.mark.parametrize("line", ["a b ", "ä", "x", "=3D", "-- "])
-def test_long_lines_of_a_body(octets: int, kind: str, line: str) -> None:
+def test_long_lines_of_a_body(length: int, kind: str, line: str) -> None:
     header = f"Content-Type: {kind}\n" if kind else ""
-    raw = crlf(f"MIME-Version: 1.0\n{header}\n" + (line * octets)[:octets] + "\nlast\n")
+    raw = crlf(f"MIME-Version: 1.0\n{header}\n" + (line * length)[:length] + "\nlast\n")
     found = rewritten(raw, SHORT_LINES)
     assert leaves(found)[0][2] == leaves(raw)[0][2]
     assert max(len(part) for part in found.partition(b"\r\n\r\n")[2].split(b"\r\n")) <= 78

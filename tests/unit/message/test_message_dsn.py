@@ -317,9 +317,11 @@ ANY = st.text(max_size=200)
 
 @given(ANY, ANY, ANY, ANY, st.binary(max_size=200), st.sampled_from(Ret))
 def test_text_of_others_never_starts_a_line(
-    name: str, said: str, orcpt: str, path: str, original: bytes, ret: Ret
+    name: str, diagnostic: str, orcpt: str, path: str, original: bytes, ret: Ret
 ) -> None:
-    recipient = replace(FAILED, final_recipient=name, diagnostic_code=said, original_recipient=orcpt, remote_mta=name)
+    recipient = replace(
+        FAILED, final_recipient=name, diagnostic_code=diagnostic, original_recipient=orcpt, remote_mta=name
+    )
     report = replace(
         REPORT, return_path=path or "x", recipients=(recipient,), original=original, ret=ret, envelope_id=said
     )
@@ -395,7 +397,7 @@ ANY_TEXT = st.one_of(st.text(max_size=80), st.sampled_from(["x" * 3000, "550 " +
 
 
 @given(
-    st.binary(max_size=200).map(lambda octets: octets.replace(b"|", LONG_FIELD)),
+    st.binary(max_size=200).map(lambda data: data.replace(b"|", LONG_FIELD)),
     ANY_TEXT,
     ANY_TEXT,
     st.one_of(st.none(), ANY_TEXT),
@@ -404,14 +406,14 @@ ANY_TEXT = st.one_of(st.text(max_size=80), st.sampled_from(["x" * 3000, "550 " +
     st.sampled_from([None, *Ret]),
 )
 def test_whatever_others_said_the_report_is_valid(
-    original: bytes, said: str, host: str, orcpt: str | None, to: str, action: Action, ret: Ret | None
+    original: bytes, diagnostic: str, host: str, orcpt: str | None, to: str, action: Action, ret: Ret | None
 ) -> None:
     recipient = replace(
         FAILED,
         action=action,
-        diagnostic_code=said,
+        diagnostic_code=diagnostic,
         remote_mta=host,
         original_recipient=orcpt,
-        final_recipient=f"{said}@x",
+        final_recipient=f"{diagnostic}@x",
     )
     checked(replace(REPORT, original=original, recipients=(recipient,), return_path=to, envelope_id=orcpt, ret=ret))

@@ -46,12 +46,12 @@ def test_an_escape_of_a_long_line_is_not_cut(piece: int) -> None:
 @given(st.text("aé漢😀\n", max_size=40), st.sampled_from(_CHARSETS), st.data())
 def test_charsets(text: str, charset: str, data: st.DataObject) -> None:
     try:
-        octets = text.encode(charset, "replace")
+        chunk = text.encode(charset, "replace")
     except LookupError:
-        octets = text.encode()
-    octets = octets[: data.draw(st.integers(0, len(octets)))]
-    pieces = text_pieces(memoryview(octets), b"8bit", charset, piece=data.draw(_pieces))
-    assert "".join(pieces) == decode_part_text(octets, b"8bit", charset)
+        chunk = text.encode()
+    chunk = chunk[: data.draw(st.integers(0, len(chunk)))]
+    pieces = text_pieces(memoryview(chunk), b"8bit", charset, piece=data.draw(_pieces))
+    assert "".join(pieces) == decode_part_text(chunk, b"8bit", charset)
 
 
 def test_a_piece_is_never_longer_than_was_asked() -> None:

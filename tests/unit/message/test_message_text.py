@@ -51,7 +51,7 @@ def test_raw_8_bit_headers(value: bytes, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoded", "octets"),
+    ("encoded", "data"),
     [
         # RFC 2045 §6.7 rule 3: what transports added at the end of a line is deleted.
         (b"hello  \r\nbar", b"hello\r\nbar"),
@@ -77,8 +77,8 @@ def test_raw_8_bit_headers(value: bytes, text: str) -> None:
         (b"50=% =x4", b"50=% =x4"),
     ],
 )
-def test_quoted_printable(encoded: bytes, octets: bytes) -> None:
-    assert decode_transfer(encoded, b"Quoted-Printable") == octets
+def test_quoted_printable(encoded: bytes, data: bytes) -> None:
+    assert decode_transfer(encoded, b"Quoted-Printable") == data
 
 
 @given(st.binary())
@@ -89,13 +89,13 @@ def test_decoding_never_raises(value: bytes) -> None:
 
 
 @given(st.binary(max_size=50), st.text(max_size=20))
-def test_any_charset_label_gives_text(octets: bytes, label: str) -> None:
-    assert isinstance(decode_charset(octets, label), str)
+def test_any_charset_label_gives_text(data: bytes, label: str) -> None:
+    assert isinstance(decode_charset(data, label), str)
 
 
 @given(st.binary(max_size=50), st.sampled_from(sorted({*aliases, *aliases.values()})))
-def test_any_bytes_in_any_charset_give_text(octets: bytes, label: str) -> None:
-    assert isinstance(decode_charset(octets, label), str)
+def test_any_bytes_in_any_charset_give_text(data: bytes, label: str) -> None:
+    assert isinstance(decode_charset(data, label), str)
 
 
 def test_unknown_labels_do_not_reach_the_codec_registry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_unknown_labels_do_not_reach_the_codec_registry(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("octets", "charset", "text"),
+    ("data", "charset", "text"),
     [
         (b"caf\xe9", "iso-8859-1", "café"),
         (b"\x80", "ISO-8859-1", "€"),
@@ -127,8 +127,8 @@ def test_unknown_labels_do_not_reach_the_codec_registry(monkeypatch: pytest.Monk
         (b"abc", "x\0y", "abc"),
     ],
 )
-def test_decode_charset(octets: bytes, charset: str, text: str) -> None:
-    assert decode_charset(octets, charset) == text
+def test_decode_charset(data: bytes, charset: str, text: str) -> None:
+    assert decode_charset(data, charset) == text
 
 
 @pytest.mark.parametrize(

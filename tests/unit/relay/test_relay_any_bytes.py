@@ -34,9 +34,9 @@ SAID = st.one_of(
     st.sampled_from(
         [DROP, RESET, SILENT, KEEP_THEN_DROP, "", "250", "250-", "421 x", "354", "550-a\r\n550 b", "999 x"]
     ),
-    st.binary(max_size=40).map(lambda octets: octets.decode("utf-8", "surrogateescape")),
+    st.binary(max_size=40).map(lambda data: data.decode("utf-8", "surrogateescape")),
     st.tuples(st.sampled_from([220, 250, 354, 450, 550, 552, 199]), st.binary(max_size=20)).map(
-        lambda said: f"{said[0]} {said[1].decode('utf-8', 'surrogateescape')}"
+        lambda reply: f"{reply[0]} {reply[1].decode('utf-8', 'surrogateescape')}"
     ),
     st.just(then_drop("250 2.0.0 Ok")),
 )

@@ -230,7 +230,7 @@ async def test_a_host_that_takes_no_recipient_is_not_asked_forever(road: Road, p
     async with first(port, {"RCPT": "452 4.5.3 Too many"}) as one:
         outcomes = await road.carry("a", "b")
         assert {result.split()[0] for result in outcomes.values()} == {"deferred"}
-        assert sum(line.startswith("MAIL") for line in one.said) == 1
+        assert sum(line.startswith("MAIL") for line in one.all_commands) == 1
 
 
 async def test_the_login_goes_to_the_smart_host_alone(tmp_path: Path, port: int) -> None:
@@ -255,13 +255,13 @@ async def test_the_login_is_not_shown_to_a_host_without_a_valid_certificate(tmp_
     async with travelling(client, ["*=[first.example.net]"]) as road:
         async with first(port, tls=certificates.self_signed, extensions=("AUTH PLAIN",)) as one:
             assert await road.carry("a") == {"a": "deferred 4.7.5 first.example.net"}
-            assert not any(line.startswith("AUTH") for line in one.said)
+            assert not any(line.startswith("AUTH") for line in one.all_commands)
 
 
 async def test_cut_off_in_a_transaction_leaves_no_open_connection(road: Road, port: int) -> None:
     async with first(port, {"RCPT": SILENT}) as one:
         carrying = asyncio.create_task(road.carried("a"))
-        await one.until(lambda: any(line.startswith("MAIL") for line in one.said))
+        await one.until(lambda: any(line.startswith("MAIL") for line in one.all_commands))
         carrying.cancel()
         await asyncio.wait((carrying,))
         assert carrying.cancelled()

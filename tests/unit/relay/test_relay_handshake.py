@@ -201,7 +201,7 @@ async def test_a_failed_handshake_ends_the_attempt_where_tls_is_required(certifi
     async with RemoteHost({"STARTTLS": BREAK_TLS}, tls=certificates.good) as remote:
         error = await refused(remote, policy=TlsPolicy.ENCRYPT)
         assert error.outcome.status == "4.7.5"
-        assert all("MAIL" not in line for line in remote.said)
+        assert all("MAIL" not in line for line in remote.all_commands)
 
 
 async def test_starttls_refused_goes_on_in_clear_on_the_same_connection(certificates: Authority) -> None:
@@ -245,7 +245,7 @@ async def test_a_host_that_breaks_at_starttls_gets_mail_in_clear(name: str, cert
         assert (await session.command("RSET", 5, "RSET")).code == 250
         assert remote.commands(1) == ["EHLO relay.example.org", "RSET"]
         again = await opener.open(host, TlsPolicy.OPPORTUNISTIC)
-        assert sum(line == "STARTTLS" for line in remote.said) == 1
+        assert sum(line == "STARTTLS" for line in remote.all_commands) == 1
         session.leave()
         again.leave()
 
@@ -261,8 +261,8 @@ async def test_never_in_clear_where_tls_is_required(name: str, policy: TlsPolicy
             await opener.open(host_of(remote), policy)
         assert caught.value.outcome.result is RelayResult.DEFERRED
         assert len(remote.connections) == 1
-        assert remote.said[:2] == ["EHLO relay.example.org", "STARTTLS"]
-        assert not any(line.startswith(("MAIL", "AUTH")) for line in remote.said)
+        assert remote.all_commands[:2] == ["EHLO relay.example.org", "STARTTLS"]
+        assert not any(line.startswith(("MAIL", "AUTH")) for line in remote.all_commands)
 
 
 async def test_a_host_that_cannot_be_reached_is_not_remembered(certificates: Authority) -> None:
@@ -296,7 +296,7 @@ async def test_no_login_without_tls() -> None:
     async with RemoteHost(extensions=("AUTH PLAIN",)) as remote:
         error = await refused(remote, policy=TlsPolicy.OFF, credentials=Credentials("us", Secret("secret")))
         assert error.outcome.status == "4.7.4"
-        assert not any(line.startswith("AUTH") for line in remote.said)
+        assert not any(line.startswith("AUTH") for line in remote.all_commands)
 
 
 def test_memory_is_bounded_in_time(tmp_path: Path) -> None:

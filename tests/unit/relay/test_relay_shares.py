@@ -186,7 +186,7 @@ async def test_a_large_message_is_not_in_memory_while_a_host_thinks(phase: str) 
         remote.hold[phase] = release = asyncio.Event()
         session = await session_with(remote)
         sending = asyncio.create_task(large.send(session))
-        await remote.until(lambda: any(line.startswith(phase) for line in remote.said))
+        await remote.until(lambda: any(line.startswith(phase) for line in remote.all_commands))
         assert large.budget.used == 0
         release.set()
         await sending
@@ -338,7 +338,7 @@ async def test_an_attempt_is_not_cut_while_a_host_may_have_the_message(dns: DnsS
         one.hold["MESSAGE"] = release = asyncio.Event()
         road = Road(dns, port)
         carrying = asyncio.create_task(road.carry())
-        await one.until(lambda: "DATA" in one.said)
+        await one.until(lambda: "DATA" in one.all_commands)
         async with asyncio.timeout(5):
             while not road.progress.in_doubt:
                 await asyncio.sleep(0)
@@ -354,7 +354,7 @@ async def test_a_slow_attempt_can_be_cut(dns: DnsServer) -> None:
     async with RemoteHost({"MAIL": SILENT}, address="127.0.0.2", port=port) as one:
         road = Road(dns, port)
         carrying = asyncio.create_task(road.carry())
-        await one.until(lambda: any(line.startswith("MAIL") for line in one.said))
+        await one.until(lambda: any(line.startswith("MAIL") for line in one.all_commands))
         assert road.progress.cut()
         assert {result.result for result in (await carrying).outcomes.values()} == {RelayResult.DEFERRED}
 

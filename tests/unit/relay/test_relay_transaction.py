@@ -198,7 +198,7 @@ async def test_size_is_known_before_mail() -> None:  # RFC 1870
         outcomes = await send(session, A)
         assert summary(outcomes) == {"a": "failed 5.3.4"}
         assert outcomes["a@example.net"].text == "the host takes messages of at most 50 bytes"
-        assert not any(line.startswith("MAIL") for line in remote.said)
+        assert not any(line.startswith("MAIL") for line in remote.all_commands)
         session.leave()
 
 
@@ -299,7 +299,7 @@ async def test_no_address_makes_a_command(address: str) -> None:
         session = await session_with(remote)
         assert summary(await send(session, RelayRecipient(address))) == {"a": "failed 5.1.3"}
         assert summary(await send(session, A, reverse_path=address)) == {"a": "failed 5.1.7"}
-        assert not any(line.startswith(("MAIL", "RCPT")) for line in remote.said)
+        assert not any(line.startswith(("MAIL", "RCPT")) for line in remote.all_commands)
         assert {path: result.status for path, result in (await send(session, RelayRecipient(address), B)).items()} == {
             address: "5.1.3",
             "b@example.net": "2.0.0",

@@ -122,14 +122,14 @@ def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_late_reservations_are_revoked_while_others_wait_the_largest_first() -> None:
     shares = AccountShares(limit=100, share=100)
     ended: list[int] = []
-    holds = {octets: await shares.of(octets).reserve(octets) for octets in (10, 60, 30)}
+    holds = {length: await shares.of(length).reserve(length) for length in (10, 60, 30)}
 
-    def end(octets: int) -> None:
-        ended.append(octets)
-        holds[octets].release()
+    def end(length: int) -> None:
+        ended.append(length)
+        holds[length].release()
 
-    for octets, hold in holds.items():
-        hold.revoke_when_late(functools.partial(end, octets))
+    for length, hold in holds.items():
+        hold.revoke_when_late(functools.partial(end, length))
     await asyncio.sleep(0)
     assert ended == []  # nobody waits
     waiting = await asyncio.wait_for(shares.of(1).reserve(50), 5)

@@ -23,11 +23,11 @@ async def serving(health: Health) -> AsyncIterator[int]:
         await server.stop()
 
 
-async def exchange(port: int, octets: bytes, *, eof: bool = False) -> bytes:
+async def exchange(port: int, data: bytes, *, eof: bool = False) -> bytes:
     """All that comes back for `bytes`."""
     async with asyncio.timeout(20):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(octets)
+        writer.write(data)
         if eof:
             writer.write_eof()
         answer = await reader.read()
@@ -121,7 +121,7 @@ async def test_other_methods_are_not_allowed(method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         b"\r\n\r\n",
         b"hello\r\n\r\n",
@@ -131,9 +131,9 @@ async def test_other_methods_are_not_allowed(method: str) -> None:
         b"\x16\x03\x01\x02\x00 \xff HTTP/1.1\r\n\r\n",
     ],
 )
-async def test_garbage_is_a_bad_request(octets: bytes) -> None:
+async def test_garbage_is_a_bad_request(data: bytes) -> None:
     async with serving(Health()) as port:
-        assert (await exchange(port, octets)).startswith(b"HTTP/1.1 400 ")
+        assert (await exchange(port, data)).startswith(b"HTTP/1.1 400 ")
 
 
 async def test_half_a_request_is_a_bad_request_and_none_is_no_answer() -> None:

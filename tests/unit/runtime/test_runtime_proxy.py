@@ -110,16 +110,16 @@ async def test_silence_is_an_ordinary_client(pair: tuple[socket.socket, socket.s
             assert await task == ClientAddress(PEER, PORT)
 
 
-@pytest.mark.parametrize(("octets", "tls"), [(b"a1 CAPABILITY\r\n", False), (b"QUIT\r\n", False), (CLIENT_HELLO, True)])
+@pytest.mark.parametrize(("data", "tls"), [(b"a1 CAPABILITY\r\n", False), (b"QUIT\r\n", False), (CLIENT_HELLO, True)])
 async def test_first_byte_of_a_client_decides_at_once(
-    pair: tuple[socket.socket, socket.socket], octets: bytes, tls: bool
+    pair: tuple[socket.socket, socket.socket], data: bytes, tls: bool
 ) -> None:
     ours, theirs = pair
-    ours.sendall(octets)
+    ours.sendall(data)
     with counted(ProxyResult.DIRECT):
         async with asked(theirs, tls=tls) as task:
             assert await task == ClientAddress(PEER, PORT)
-    assert theirs.recv(100) == octets
+    assert theirs.recv(100) == data
 
 
 async def test_client_that_begins_like_a_header_loses_nothing(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -133,12 +133,12 @@ async def test_client_that_begins_like_a_header_loses_nothing(pair: tuple[socket
     assert theirs.recv(100) == b"ASS x\r\n"
 
 
-@pytest.mark.parametrize("octets", [b"PROXY TCP4 no\r\n", v2_local()[:12] + b"\x31", b"PROXY TCP4 " + b"1" * 200])
+@pytest.mark.parametrize("data", [b"PROXY TCP4 no\r\n", v2_local()[:12] + b"\x31", b"PROXY TCP4 " + b"1" * 200])
 async def test_bad_header_is_refused(
-    pair: tuple[socket.socket, socket.socket], octets: bytes, caplog: pytest.LogCaptureFixture
+    pair: tuple[socket.socket, socket.socket], data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours, theirs = pair
-    ours.sendall(octets)
+    ours.sendall(data)
     with counted(ProxyResult.MALFORMED):
         async with asked(theirs) as task:
             assert await task is None
@@ -169,10 +169,10 @@ async def test_header_that_does_not_end_in_time(
             assert await task is None
 
 
-@pytest.mark.parametrize("octets", [b"", b"PROXY "])
-async def test_peer_that_ends(pair: tuple[socket.socket, socket.socket], octets: bytes) -> None:
+@pytest.mark.parametrize("data", [b"", b"PROXY "])
+async def test_peer_that_ends(pair: tuple[socket.socket, socket.socket], data: bytes) -> None:
     ours, theirs = pair
-    ours.sendall(octets)
+    ours.sendall(data)
     ours.close()
     with counted(ProxyResult.GONE):
         async with asked(theirs) as task:

@@ -294,10 +294,10 @@ def test_any_stream_is_consumed_within_the_limits(raw: bytes, authenticated: boo
     fed = feed(raw, assembler)
     for outcome in fed.outcomes:
         if isinstance(outcome, Complete):
-            octets = len(outcome.assembled.text) + sum(
+            length = len(outcome.assembled.text) + sum(
                 len(literal.payload) for literal in outcome.assembled.literals if isinstance(literal, Literal)
             )
-            assert octets <= SMALL.command + 2 * len(outcome.assembled.literals)
+            assert length <= SMALL.command + 2 * len(outcome.assembled.literals)
         else:
             assert outcome.response.endswith(b"\r\n")
     assert all(len(message) <= SMALL.append for message in fed.messages)

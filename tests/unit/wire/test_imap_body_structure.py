@@ -48,8 +48,8 @@ ENVELOPE_TEXT = (
 ASCII = [Parameter(name=b"CHARSET", value=b"US-ASCII")]
 
 
-def text(lines: int, octets: int) -> BodyPart:
-    return BodyPart(type=b"TEXT", subtype=b"PLAIN", parameters=ASCII, encoding=b"7BIT", lines=lines, body_length=octets)
+def text(lines: int, size: int) -> BodyPart:
+    return BodyPart(type=b"TEXT", subtype=b"PLAIN", parameters=ASCII, encoding=b"7BIT", lines=lines, body_length=size)
 
 
 def test_envelope_of_the_rfc() -> None:
