@@ -1,5 +1,5 @@
 """For any bytes in any argument, a healthy platform never replies with a temporary failure: each command succeeds or
-fails permanently, no unexpected error is logged, and the next command is understood."""
+fails permanently, the server logs no unexpected error, and it understands the next command."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ _CONTENT = _BYTES.map(lambda data: b"From: alice@paquebot.test\r\nX: " + data + 
 
 
 class _Client:
-    """A client of one session; each has its own address, so that failed logins of others do not count."""
+    """A client of one session. Each has its own address, so that failed logins of other clients do not count."""
 
     _numbers = itertools.count(1)
 
@@ -112,7 +112,7 @@ class _Client:
             self._socket.sendall(data)
 
     def reply(self) -> int | None:
-        """The code; None: the connection has ended."""
+        """Return the reply code; None: the connection is closed."""
         while line := self._line():
             assert line.endswith(b"\r\n")
             assert line.isascii()
@@ -127,7 +127,7 @@ class _Client:
             return b""
 
     def command(self, line: bytes, content: bytes, secret: bytes) -> list[int | None]:
-        """The replies to a command, and to the content or the responses that it asks for."""
+        """Return the replies to a command, and to the content or the responses that it asks for."""
         self.send(line if line.startswith(b"BDAT") and b"\r\n" in line else line + b"\r\n")
         codes = [self.reply()]
         while codes[-1] in (334, 354):

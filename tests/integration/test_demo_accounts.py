@@ -1,4 +1,4 @@
-"""The demo's accounts: made where they are missing, and given a password again only when that is asked for."""
+"""The demo's accounts: the command creates missing ones, and sets the password of existing ones only on request."""
 
 from __future__ import annotations
 

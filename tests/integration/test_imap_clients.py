@@ -1,4 +1,4 @@
-"""Real client libraries against the real service: imaplib and imapclient, each in a thread of its own."""
+"""Real client libraries against the real service: imaplib and imapclient, each in its own thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def multipart(subject: str = "Grüße aus Genève") -> bytes:
-    """A mail with alternatives, an attachment and an embedded mail."""
+    """A message with alternatives, an attachment and an embedded message."""
     inner = EmailMessage()
     inner["Subject"] = "inner"
     inner["From"] = "inner@example.org"

@@ -1,4 +1,4 @@
-"""Sections that are too long to be copied: each byte is in its place; and rows whose summaries are long."""
+"""Sections that are too long to copy: each byte is in its place; and rows with long summaries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RAW = (
     + _QP
     + b"\r\n--b--\r\n"
 )
-_SEEN = (PREFIX + _RAW).replace(b"\0", b"\x80")  # as a literal carries it
+_SEEN = (PREFIX + _RAW).replace(b"\0", b"\x80")  # as a literal contains it
 _TEXT = _RAW[_RAW.index(b"\r\n\r\n") + 4 :]
 _TEXT_OF_2 = "é and more ".encode() * 20_000
 
@@ -108,7 +108,7 @@ async def test_a_part_that_cannot_be_decoded_is_refused_before_anything_is_sent(
 async def test_a_failure_inside_a_literal_ends_the_connection(
     imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing else may follow where the client expects the rest of the literal."""
+    """The client expects the rest of the literal, so the server may send nothing else."""
     passes = 0
 
     def failing(body: memoryview, encoding: bytes) -> Iterator[bytes]:
@@ -147,7 +147,7 @@ async def test_forty_partials_are_views_of_one_body(imap_stack: ImapStack) -> No
 
 
 async def test_rows_come_in_batches_of_few_bytes(imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forty summaries of 50 KB, among small ones: no answer of PostgreSQL has many, and each comes once."""
+    """Forty summaries of 50 KB, among small ones: no batch from PostgreSQL has many, and each row arrives once."""
     long = b"Subject: " + b"x" * 60_000 + b"\r\n\r\nx\r\n"
     reader = await imap_stack.reader()
     short = [b"Subject: s\r\n\r\nx\r\n"]

@@ -1,4 +1,4 @@
-"""ENVELOPE, BODYSTRUCTURE and parts of messages that have more than their stored summary; and of older rows."""
+"""ENVELOPE, BODYSTRUCTURE and parts of messages whose stored summary is incomplete; and of older rows."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ async def test_header_fields_of_any_header(imap_stack: ImapStack) -> None:
 
 
 async def test_a_message_beyond_every_bound_is_described_in_part(imap_stack: ImapStack) -> None:
-    """A million addresses: some are returned, and a line says so."""
+    """A million addresses: the server returns some of them, and a line reports that."""
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, b"Subject: x\r\nTo: " + b"a@b, " * 1_000_000 + b"\r\n\r\nx\r\n")
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader, limit=2**24) as client:
@@ -142,7 +142,7 @@ async def store(imap_stack: ImapStack) -> AsyncIterator[BlobStore]:
 
 
 def as_before(raw: bytes, keep: int) -> MessageSummary:
-    """Summaries of older programs: they have the first addresses and do not say so."""
+    """Summaries of older versions have only the first addresses and do not mark that."""
     summary = summarise(raw)
     del summary.envelope.to[keep:]
     summary.ClearField("envelope_extent")
@@ -177,6 +177,6 @@ async def test_summaries_of_older_programs_are_checked(imap_stack: ImapStack, st
         before = gets()
         (line,) = await client.ok("FETCH 2 (ENVELOPE BODYSTRUCTURE)")
         assert len(hosts(line)) == 3
-        assert gets() == before  # nothing can be missing: the row tells it
+        assert gets() == before  # the row shows that nothing is missing
         (line,) = await client.ok("FETCH 1 ENVELOPE")
         assert len(hosts(line)) == 3000

@@ -31,7 +31,7 @@ JOB = Publication("deliver.ready.example", b"job")
 
 
 class PrivateNats:
-    """A nats-server of one test, to be killed and started again on the same port and data."""
+    """A nats-server of one test, which can be killed and restarted on the same port and data."""
 
     def __init__(self, directory: Path) -> None:
         self.engine: NatsEngine = engine_set(directory).nats
@@ -80,7 +80,7 @@ async def opened(server: PrivateNats) -> AsyncIterator[Queue]:
 
 
 async def works(call: Callable[[], Awaitable[object]]) -> None:
-    """Returns when `call` is not refused any more."""
+    """Wait until `call` succeeds."""
     async with asyncio.timeout(SECONDS):
         while True:
             with contextlib.suppress(QueueUnavailable):
@@ -90,7 +90,7 @@ async def works(call: Callable[[], Awaitable[object]]) -> None:
 
 
 async def fails(call: Callable[[], Awaitable[object]]) -> None:
-    """Returns when `call` raises QueueUnavailable."""
+    """Wait until `call` raises QueueUnavailable."""
     async with asyncio.timeout(SECONDS):
         with contextlib.suppress(QueueUnavailable):
             while True:
@@ -99,7 +99,7 @@ async def fails(call: Callable[[], Awaitable[object]]) -> None:
 
 
 async def fetch_one(consumer: Consumer) -> bytes:
-    """The payload of the next job, acknowledged, however often the fetch fails before."""
+    """Fetch and acknowledge the next job, despite failed fetches before; return its payload."""
     found: list[bytes] = []
 
     async def fetch() -> None:
@@ -129,7 +129,7 @@ async def hint_received(sender: Queue, receiver: asyncio.Queue[int], account_id:
 
 @pytest.mark.parametrize("name", ["mail.paquebot", "two words", "all.*", "a..b"])
 async def test_login_of_any_name(server: PrivateNats, name: str) -> None:
-    """A login's name need not be one that a subject can hold."""
+    """A login's name may have characters that a subject may not have."""
     server.engine = replace(server.engine, accesses=(NatsAccess(name, "secret"),))
     await server.start()
     queue = await Queue.open(server.settings(), "tests")
@@ -177,7 +177,7 @@ async def test_without_a_connection_a_publish_is_refused(server: PrivateNats, op
 
 
 async def test_a_fetch_ends_with_its_connection(server: PrivateNats, opened: Queue) -> None:
-    """Or the consumer would wait for an answer that cannot come, long after NATS is back."""
+    """Otherwise the consumer would wait for an impossible answer, long after NATS is back."""
     consumer = Consumer(opened, "delivery", DELIVER)
     assert await consumer.fetch(1, 0.1) == []
     waiting = asyncio.ensure_future(consumer.fetch(1, 300.0))
@@ -192,7 +192,7 @@ async def test_a_fetch_ends_with_its_connection(server: PrivateNats, opened: Que
 
 
 async def test_a_job_of_a_lost_store_acknowledges_no_new_job(server: PrivateNats, opened: Queue) -> None:
-    """A server without its store counts from 1 again: the old job's acknowledgement would take the new one out."""
+    """A server without its store counts from 1 again: the old job's acknowledgement would remove the new job."""
     consumer = Consumer(opened, "delivery", DELIVER)
     await opened.publish([JOB])
     [lost] = await consumer.fetch(1, SECONDS)
@@ -219,7 +219,7 @@ async def test_a_job_of_a_lost_store_acknowledges_no_new_job(server: PrivateNats
     await consumer.close()
 
 
-async def test_a_damaged_description_of_the_stream_is_mended(server: PrivateNats, opened: Queue) -> None:
+async def test_a_damaged_description_of_the_stream_is_repaired(server: PrivateNats, opened: Queue) -> None:
     await opened.publish([JOB])
     await server.kill()
     [description] = (server.engine.data_dir / "jetstream").rglob("meta.inf")
@@ -238,7 +238,7 @@ async def test_a_damaged_description_of_the_stream_is_mended(server: PrivateNats
     assert (await stream.counts(opened)).total() == 1
 
 
-async def test_nats_may_come_after_its_clients(server: PrivateNats, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nats_may_start_after_its_clients(server: PrivateNats, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "paquebot.queue")
     settings = replace(server.settings(), timeout=Seconds(0.5))
     queue = await Queue.open(settings, "early")
@@ -256,7 +256,7 @@ async def test_nats_may_come_after_its_clients(server: PrivateNats, caplog: pyte
 
 
 async def test_a_login_refused_for_a_while_works_again(server: PrivateNats, opened: Queue) -> None:
-    """The server ends such a connection with -ERR, after which a client of the library stays closed."""
+    """The server closes such a connection with -ERR, after which a client of the library stays closed."""
     received: asyncio.Queue[int] = asyncio.Queue()
     await opened.subscribe_mailbox(42, received.put_nowait)
     changed = replace(server.engine, accesses=(NatsAccess("test", "another-secret"),))
@@ -375,7 +375,7 @@ async def test_a_job_too_large_for_the_server_is_refused_before_it_is_sent(opene
 
 
 async def test_a_consumer_whose_file_is_damaged_is_kept_in_memory(server: PrivateNats, opened: Queue) -> None:
-    """The server forgets a consumer whose files it cannot read, and then refuses to make one of that name for ever."""
+    """The server drops a consumer whose files it cannot read, and then refuses for ever to create one of that name."""
     consumer = Consumer(opened, "delivery", DELIVER)
     await opened.publish([JOB])
     assert await fetch_one(consumer) == b"job"
@@ -384,7 +384,7 @@ async def test_a_consumer_whose_file_is_damaged_is_kept_in_memory(server: Privat
     for file in (server.engine.data_dir / "jetstream").rglob("obs/delivery/*"):
         if file.is_file():
             file.write_bytes(b"damaged")
-    for _ in range(2):  # what is only in memory is made anew, whatever the server has lost
+    for _ in range(2):  # a consumer in memory is created anew, whatever the server has lost
         await server.start()
         assert await fetch_one(consumer) == b"job"
         await works(lambda: opened.publish([JOB]))
@@ -398,7 +398,7 @@ RELAYED = Publication("relay.ready.example", b"relay")
 
 
 async def take(consumer: Consumer, number: int) -> list[ClaimedJob]:
-    """So many jobs, however often the fetch fails before."""
+    """Fetch `count` jobs, despite failed fetches before."""
     taken: list[ClaimedJob] = []
 
     async def fetch() -> None:
@@ -411,8 +411,8 @@ async def take(consumer: Consumer, number: int) -> list[ClaimedJob]:
 
 
 async def lose_newest(server: PrivateNats, queue: Queue) -> None:
-    """A server that lost its newest messages, and kept what its consumers know of them though it cannot read what they
-    are: of four, `relay` had two done and has two in hand."""
+    """Make the server lose its newest messages and keep the positions of its consumers, although their configuration is
+    unreadable: of four jobs, `relay` had acknowledged two and claimed two."""
     relay = Consumer(queue, "relay", RELAY)
     await works(lambda: ensure_stream(queue))
     assert await relay.fetch(1, 0.01) == []
@@ -433,7 +433,7 @@ async def lose_newest(server: PrivateNats, queue: Queue) -> None:
 
 
 async def test_a_consumer_ahead_of_the_stream_is_created_anew(server: PrivateNats, opened: Queue) -> None:
-    """New jobs have the numbers of those that are lost: what a consumer knows of these is true of none of them."""
+    """New jobs get the sequence numbers of the lost ones, so the consumer's records of those numbers are wrong."""
     await lose_newest(server, opened)
     delivery, relay = Consumer(opened, "delivery", DELIVER), Consumer(opened, "relay", RELAY)
     await works(lambda: relay.fetch(1, 0.01))
@@ -444,7 +444,7 @@ async def test_a_consumer_ahead_of_the_stream_is_created_anew(server: PrivateNat
 
 
 async def test_a_job_of_another_consumer_is_rejected(server: PrivateNats, caplog: pytest.LogCaptureFixture) -> None:
-    """The stream had grown past what `relay` knew before that could be seen: it hands out numbers that are others'."""
+    """The stream grew past the position of `relay` before the check, so `relay` gets sequence numbers of other jobs."""
     await server.start()
     queue = await Queue.open(replace(server.settings(), ack_wait=Seconds(0.5)), "tests")
     await lose_newest(server, queue)

@@ -1,4 +1,4 @@
-"""Recordings over a real NATS: orders hold for a while, what cannot be told is counted, and nobody waits."""
+"""Recordings over a real NATS: orders expire, lines that cannot be sent are counted, and no session waits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECONDS = 20.0
 
 
 async def ordered(recordings: Recordings, recording_id: str) -> None:
-    """Wait until the order has come."""
+    """Wait until the order has arrived."""
     async with asyncio.timeout(SECONDS):
         while recordings.recording_of(ACCOUNT) != recording_id:
             await asyncio.sleep(0)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """`waits`: a synchronising one."""
+    """`waits`: a synchronising literal."""
 
     payload: bytes
     waits: bool = False
@@ -32,7 +32,7 @@ Pieces = st.SearchStrategy[Sequence[Piece]]
 
 
 def words(text: bytes) -> Pieces:
-    """One of the words, which are separated by spaces."""
+    """One of the words in a text that spaces separate."""
     return st.sampled_from(text.split()).map(lambda word: [word])
 
 

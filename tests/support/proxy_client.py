@@ -1,4 +1,4 @@
-"""Writes headers of the PROXY protocol as a proxy does; written from the spec, apart from the code that reads them."""
+"""Writes headers of the PROXY protocol as a proxy does, after the specification, without the code of the parser."""
 
 from __future__ import annotations
 

@@ -323,7 +323,7 @@ def test_text_of_others_never_starts_a_line(
         FAILED, final_recipient=name, diagnostic_code=diagnostic, original_recipient=orcpt, remote_mta=name
     )
     report = replace(
-        REPORT, return_path=path or "x", recipients=(recipient,), original=original, ret=ret, envelope_id=said
+        REPORT, return_path=path or "x", recipients=(recipient,), original=original, ret=ret, envelope_id=diagnostic
     )
     raw = build_dsn(report)
     assert b"\n" not in raw.replace(b"\r\n", b"")
