@@ -83,7 +83,7 @@ class DirectoryService:
         match what:
             case ["disable"]:
                 await self.set_account(address, enabled=False)
-            case ["disable", "unheard"]:
+            case ["disable", "unannounced"]:
                 await self.disable_without_hint(address)
             case ["remove"]:
                 await self.remove(address)
