@@ -1,5 +1,5 @@
-"""Whatever a message holds, wherever it goes and whatever the host says: each recipient has a result with a reason, and
-nothing unexpected is raised."""
+"""For any message, address and reply of the host, each recipient gets a result with a reason, and the relay raises no
+unexpected error."""
 
 from __future__ import annotations
 
@@ -91,6 +91,6 @@ async def test_every_recipient_has_a_result_with_a_reason(
         assert result.text
         assert result.text.isprintable()
         if result.result is RelayResult.DELIVERED and not script.keys() & {"DATA", "MESSAGE"}:
-            assert remote.messages, "only a host that has the message can have taken it"
+            assert remote.messages, "only a host that has the message can have accepted it"
         if result.result is not RelayResult.DELIVERED:
             assert result.status[0] == ("5" if result.result is RelayResult.FAILED else "4")
