@@ -1,6 +1,6 @@
 """SEARCH against a plain model, which decodes each text whole and checks every key with all facts.
 
-The search itself decodes pieces, looks for all texts together, keeps only what was found, and stops at its verdict.
+The search itself decodes pieces, searches for all texts together, keeps only matches, and stops at its verdict.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Mail:
 
 
 def matches(key: ast.SearchKey, message: StoredMessage, summary: MessageSummary, raw: bytes) -> bool:
-    """The model."""
+    """Evaluate the key by the model."""
     header = message.prefix + raw[: summary.body.body_offset]
     match key:
         case ast.SearchAnd(keys):
@@ -169,7 +169,7 @@ def _texts(part: BodyPart, raw: bytes) -> Iterator[str]:
 
 
 async def searched(key: ast.SearchKey, message: StoredMessage, summary: MessageSummary, raw: bytes) -> bool:
-    """What SEARCH does with one message: from its row, then from its body."""
+    """Evaluate one message as SEARCH does: from its row, then from its body."""
     settings = SimpleNamespace(session=SimpleNamespace(search_work=10**12))
     context: Any = SimpleNamespace(server=SimpleNamespace(turns=SearchTurns(), settings=settings), connection=None)
     state: Any = SimpleNamespace(view=_VIEW, account=SimpleNamespace(account_id=1))

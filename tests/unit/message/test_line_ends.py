@@ -1,4 +1,4 @@
-"""Counted bytes are those that POP3 sends."""
+"""The counted bytes are the bytes that POP3 sends."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def test_bytes_with_crlf(raw: bytes, size: int) -> None:
 @given(
     st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"\0", b"\xff", b"abc"])).map(b"".join), st.integers(2, 9)
 )
-def test_counted_is_what_is_sent(raw: bytes, piece: int) -> None:
+def test_the_count_equals_the_bytes_sent(raw: bytes, piece: int) -> None:
     assert crlf_bytes(raw) == len(b"".join(stuffed(raw, piece=piece)))

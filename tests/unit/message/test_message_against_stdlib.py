@@ -1,4 +1,4 @@
-"""Well-formed messages made by the standard library: it and we must find the same parts, bytes and addresses."""
+"""Well-formed messages of the standard library: both parsers must find the same parts, bytes and addresses."""
 
 import email
 import email.message

@@ -1,4 +1,4 @@
-"""Decoding a piece at a time gives what decoding at once gives."""
+"""Decoding piece by piece gives the same text as decoding the whole."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_quoted_printable(body: bytes, piece: int) -> None:
 @pytest.mark.parametrize("before", [b"a", b"a=", b"=", b""])
 @pytest.mark.parametrize("after", [b"\r\nb", b"\nb", b"\rb", b"b", b""])
 def test_white_space_of_many_pieces(before: bytes, after: bytes) -> None:
-    """Only what stands behind it tells whether it is text."""
+    """Only the bytes behind white space show whether it is text."""
     body = before + b" \t" * 50 + after
     pieces = list(decoded_pieces(memoryview(body), b"quoted-printable", piece=10))
     assert b"".join(pieces) == decode_transfer(body, b"QUOTED-PRINTABLE")
@@ -54,7 +54,7 @@ def test_charsets(text: str, charset: str, data: st.DataObject) -> None:
     assert "".join(pieces) == decode_part_text(chunk, b"8bit", charset)
 
 
-def test_a_piece_is_never_longer_than_was_asked() -> None:
+def test_a_piece_is_never_longer_than_requested() -> None:
     body = b"YWJj" * 10_000
     assert max(map(len, decoded_pieces(memoryview(body), b"base64", piece=1000))) <= 1000
     assert max(map(len, text_pieces(memoryview(body), b"base64", "utf-8", piece=1000))) <= 1000

@@ -235,7 +235,7 @@ BREAKS_AT_STARTTLS: dict[str, Answer] = {
 
 @pytest.mark.parametrize("name", BREAKS_AT_STARTTLS)
 async def test_a_host_that_fails_at_starttls_gets_mail_in_clear(name: str, certificates: Authority) -> None:
-    """RFC 7435 §3: better than no mail. The relay remembers the host, so that not each message begins with the failure."""
+    """RFC 7435 §3: better than no mail. The relay remembers the host, so that it does not fail for each message."""
     memory = TlsMemory()
     opener = handshake(timeouts=replace(TIMEOUTS, starttls=SHORT), memory=memory)
     async with RemoteHost({"STARTTLS": BREAKS_AT_STARTTLS[name]}, tls=certificates.good) as remote:

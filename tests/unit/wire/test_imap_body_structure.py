@@ -56,7 +56,7 @@ def test_envelope_of_the_rfc() -> None:
     assert envelope_text(ENVELOPE) == ENVELOPE_TEXT
 
 
-def test_envelope_of_nothing() -> None:
+def test_empty_envelope() -> None:
     assert envelope_text(ImapEnvelope()) == b"(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"
 
 

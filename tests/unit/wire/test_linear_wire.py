@@ -1,7 +1,7 @@
-"""Every parser of SMTP, IMAP, POP3, SASL, PROXY and addresses takes twice the work for twice the input, at most.
+"""Every parser of SMTP, IMAP, POP3, SASL, PROXY and addresses does at most twice the work for twice the input.
 
-Each case is hostile in its own way: what a parser of another kind would look at again and again. Sizes stay below the
-bounds that refuse them, so that the parser's work is measured and not the refusal.
+Each case is hostile in another way: an input that a different parser could read repeatedly. Sizes stay below the
+limits, so that the test measures the parser's work and not the refusal.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def assembled_literals(count: int) -> Callable[[], object]:
 
 
 def overlapping(count: int) -> SequenceSet:
-    """`1:*` again and again, and ranges each of which holds the one after it."""
+    """`1:*` many times, and ranges that each contain the next one."""
     return SequenceSet((SeqRange(1, None),) * count + tuple(SeqRange(at + 1, 10**9 - at) for at in range(count)))
 
 
@@ -233,7 +233,7 @@ def one_pattern(pattern: str) -> Make:
 
 
 def many_patterns(count: int) -> Callable[[], object]:
-    """So many names against half as many patterns as there could be: together they cost as one."""
+    """Match `count` names against half of the maximum of patterns: together they cost as much as one."""
     patterns = ListPatterns(f"*a*{number}" for number in range(64))
     return lambda: [patterns.matches("a" * 50) for _ in range(count)]
 
@@ -334,8 +334,8 @@ def test_pop3_sasl_and_proxy(make: Make) -> None:
     assert_linear(make, 400)
 
 
-def test_mail_stops_at_the_first_parameter_that_cannot_be() -> None:
-    """RFC 5321 §4.1.1.11; 660 different ones were each compared with all before them."""
+def test_mail_stops_at_the_first_impossible_parameter() -> None:
+    """RFC 5321 §4.1.1.11; a parser that reads on compares each of 660 parameters with all before it."""
     few, many = "FROM:<a@b> X SIZE=1", "FROM:<a@b> X" + " Y" * 900
     for text in (few, many):
         with pytest.raises(ValueError, match="not recognised"):

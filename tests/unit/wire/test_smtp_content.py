@@ -19,7 +19,7 @@ _CUTS = st.lists(st.integers(min_value=1, max_value=7), max_size=40)
 
 
 def decoded(data: bytes, cuts: list[int]) -> tuple[bytes, bytes] | None:
-    """The content and what follows it, if `octets` arrive in segments of these lengths; None: no end."""
+    """Return the content and the bytes behind it when `data` arrives in segments of these lengths; None: no end."""
     decoder = DataDecoder()
     at = 0
     for length in [*cuts, len(data)]:

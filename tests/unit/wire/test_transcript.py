@@ -67,7 +67,7 @@ def test_imap_keeps_a_name_and_leaves_out_a_literal_with_line_ends() -> None:
 
 
 @given(st.sampled_from((FETCHED, LISTED)), st.lists(st.integers(0, 200)))
-def test_imap_keeps_the_same_however_it_is_cut(chunk: bytes, cuts: list[int]) -> None:
+def test_imap_keeps_the_same_pieces_for_any_cuts(chunk: bytes, cuts: list[int]) -> None:
     assert all_pieces(ImapTranscriptFilter(), chunk, cuts) == ImapTranscriptFilter().server_data(chunk)
 
 
@@ -83,7 +83,7 @@ def test_imap_never_keeps_a_message(bodies: list[bytes], cuts: list[int]) -> Non
     assert [piece.count for piece in pieces if isinstance(piece, LeftOut)] == [len(body) + 6 for body in bodies]
 
 
-def test_a_line_without_end_is_not_held() -> None:
+def test_a_line_without_end_is_not_buffered() -> None:
     transcript = ImapTranscriptFilter()
     for _ in range(100):
         assert transcript.server_data(b"x" * 10_000) == []
@@ -152,7 +152,7 @@ def test_lines_after_a_refused_command_are_left_out(
     assert transcript.client_line(command) == [Line(command)]
 
 
-def test_the_words_of_a_message_do_not_come_back_as_tags() -> None:
+def test_words_of_a_message_are_not_taken_for_tags() -> None:
     transcript = ImapTranscriptFilter()
     transcript.client_line(b"a APPEND no {60}")
     assert transcript.server_data(b"a NO No such mailbox\r\n") == [Line(b"a NO No such mailbox")]
