@@ -1,6 +1,6 @@
-"""Which handler answers a command: one table, typed by the command and by the states in which it may come.
+"""The handler of each command: one table, typed by the command and by the states that allow it.
 
-The grammar's COMMAND_STATES says where a command is allowed; a handler's own state type must agree, and a test
+The grammar's COMMAND_STATES lists the states of each command; a handler's own state type must agree, and a test
 compares the two.
 """
 

@@ -1,7 +1,7 @@
 """Domain errors to replies: the one place that chooses IMAP texts and codes for them.
 
-An outage of an engine is temporary: a retry helps. An unknown error is a fault of this server, and the answer says so,
-because a retry would fail again (RFC 5530 §3, SERVERBUG). Both have an id to find them in the log (invariant 8). No
+An outage of an engine is temporary: a retry helps. An unknown error is a fault of this server, and the reply reports
+it, because a retry would fail again (RFC 5530 §3, SERVERBUG). Both have an id to find them in the log (invariant 8). No
 text of an exception and no name of an engine reaches a client. Response codes are those of RFC 5530.
 """
 

@@ -1,4 +1,4 @@
-"""The IMAP server: its listeners, its sessions, and what it says to a client that gets no session."""
+"""The IMAP server: its listeners, its sessions, and its response to a client that gets no session."""
 
 import enum
 

@@ -1,7 +1,7 @@
 """One client's session: greeting, commands, one writer of replies, and an end with a reason.
 
 Invariants: a command is read only after the reply to the one before it was written; no log line has a password;
-what fails inside a command is answered, and the session goes on (invariant 8).
+a failure inside a command gets a response, and the session continues (invariant 8).
 """
 
 import asyncio
@@ -114,7 +114,7 @@ class Session:
             return SessionEnd.INACTIVE
         except EndRequested:
             return await self._end_as_requested()
-        except Exception:  # noqa: BLE001 - one session fails, the others go on
+        except Exception:  # noqa: BLE001 - one session fails, the others continue
             metrics.UNEXPECTED.inc()
             _log.exception("session_failed")
             await self._bye("Internal server error", response_codes.SERVERBUG)

@@ -3,9 +3,9 @@
 A pack is deleted when no mailbox row refers to it, no job names it, and every recipient in it is accounted for. A pack
 with recipients that nothing accounts for is an orphan: its stream was lost, or a process died before it queued the
 jobs. It is kept until `recover` has queued it or an operator drops it. It is also marked as orphaned, because later
-the records are deleted that distinguish it from a pack whose mail was delivered and expunged. A pack whose mark says
-that its mail was refused is deleted after a safe age. A pack that compaction has emptied is kept as long, for those
-that still read from it.
+the records are deleted that distinguish it from a pack whose mail was delivered and expunged. A pack whose mark
+records that its mail was refused is deleted after a safe age. A pack that compaction has emptied is kept as long, for
+sessions that still read from it.
 """
 
 import dataclasses
@@ -279,8 +279,8 @@ async def _deletable(run: _Sweep, unused: Sequence[PackInfo]) -> AsyncIterator[P
 
 
 async def _mark_used_orphans(run: _Sweep, used: Sequence[PackInfo]) -> None:
-    """Examine packs in use before their records are deleted. Without the records nothing says, once the packs are
-    unused, to whom they were not delivered."""
+    """Examine packs in use before their records are deleted. Without the records it is unknown, once the packs are
+    unused, which recipients did not get them."""
     for few in in_groups([info for info in used if run.records_start <= info.pack < run.delete_records_to]):
         found, _ = await read_valid_indexes(run.stores.blobs, few)
         orphaned = await find_missing(run.stores, [index for _, index in found], run.queued)

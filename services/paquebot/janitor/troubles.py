@@ -1,4 +1,4 @@
-"""Upkeep skips what fails: it names an account, a pack or a mailbox that it cannot process, and goes on with the rest.
+"""Upkeep skips failures: it names an account, a pack or a mailbox that it cannot process, and continues with the rest.
 An outage of an engine is different: it ends the run, and the next run continues."""
 
 import contextlib

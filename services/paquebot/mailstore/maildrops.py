@@ -1,7 +1,7 @@
 """POP3's maildrop: INBOX, fixed for a session, under a lease that only one session has (RFC 1939 §4, §6).
 
 The lease is a row with an end, not a lock of a connection: it works across processes and poolers, costs no connection
-per session, and expires by itself when the pod of its session dies. A session that lost its lease learns so when it
+per session, and expires after the pod of its session dies. A session that lost its lease gets an error when it
 renews or closes, and then changes nothing.
 """
 

@@ -2,7 +2,7 @@
 
 A rebuilt mailbox must never give a UID that its clients have seen for another message (RFC 9051 §2.3.1.1), whatever
 UIDs the lost mailstore gave after the newest snapshot. So a snapshot promises a ceiling: `uid_ceiling` in PostgreSQL is
-never above the one in the newest snapshot, the mailbox gives no UID from there on, and a rebuild goes on at the
+never above the one in the newest snapshot, the mailbox gives no UID from there on, and a rebuild continues at the
 promised one. The order is: lower it before a first snapshot; raise it only when the snapshot that promises more is in
 the bucket.
 """

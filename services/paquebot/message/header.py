@@ -123,6 +123,6 @@ def header_fields(header: bytes, names: Iterable[str], *, negate: bool = False) 
 
 
 def join_fields(raw_fields: Iterable[bytes]) -> bytes:
-    """Raw fields as a header of their own: each line ended, and the empty line after the last."""
+    """Raw fields as their own header: each line ended, and the empty line after the last."""
     lines = [raw if raw.endswith(b"\n") else raw + b"\r\n" for raw in raw_fields]
     return b"".join(lines) + b"\r\n"

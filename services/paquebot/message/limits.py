@@ -1,8 +1,8 @@
 """How much of one message is read and kept: every bound of this package in one place.
 
-A summary travels in queue jobs and mailbox rows, so its size is bounded whatever the message says:
-about HEADERS_KEPT + ENVELOPE_KEPT + STRUCTURE_KEPT bytes, plus some 40 bytes for each part. A summary says whether
-something was left out of it; readers then make another from the message, within the much wider bounds WHOLE.
+A summary travels in queue jobs and mailbox rows, so its size is bounded for any message:
+about HEADERS_KEPT + ENVELOPE_KEPT + STRUCTURE_KEPT bytes, plus some 40 bytes for each part. A summary marks
+whether it is incomplete; readers then make another from the message, within the much wider limits WHOLE.
 """
 
 from dataclasses import dataclass

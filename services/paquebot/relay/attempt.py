@@ -95,7 +95,7 @@ class AttemptRunner:
 
     async def run(self, attempt: RelayAttempt) -> bool:
         """Returns when the attempt is settled. True: some recipients were deferred. Raises OverBudget and what the
-        engines raise: the job must come again; BlobMissing and BadPack: there is no message; HostsBusy and
+        engines raise: the job must be delivered again; BlobMissing and BadPack: there is no message; HostsBusy and
         DeliveryNotRecorded."""
         recipients = await self._settlement.open_recipients(attempt.job)
         if not recipients:
@@ -166,7 +166,7 @@ class AttemptRunner:
         return carried.outcomes
 
     def _learn(self, destination: str, carried: CourierResult, *, slow: bool) -> None:
-        """What the attempt says of the destination."""
+        """Record what the attempt shows about the destination."""
         if carried.unreachable is not None:
             self._destinations.unreachable(destination, carried.unreachable)
             self._labels.unreachable(destination)

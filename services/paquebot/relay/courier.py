@@ -1,8 +1,8 @@
 """Carries one message to the recipients at one destination: host by host until each recipient has an outcome.
 
-RFC 5321 §5.1: hosts are tried in order; the next one gets the recipients that the last one deferred or said nothing
-about. Once a host has begun to receive the message it is the only one for the recipients that it had accepted: it may
-have kept the message, and a second host would then double it.
+RFC 5321 §5.1: the relay tries hosts in order; the next one gets the recipients that the last one deferred or did not
+answer for. Once a host has begun to receive the message it is the only one for the recipients that it had accepted: it
+may have kept the message, and a second host would then double it.
 """
 
 import time
@@ -117,7 +117,7 @@ class _HostWalk:
             left = [recipient for recipient in left if self._goes_on(recipient)]
             if not left:
                 break
-        # Permanent only if every host said so (RFC 7504 §4).
+        # Permanent only if every host refused permanently (RFC 7504 §4).
         verdict = next((one for one in reversed(refusals) if one.result is RelayResult.DEFERRED), None)
         verdict = verdict or (refusals[-1] if refusals else deferred(UNKNOWN_TEMPORARY, "no host to try"))
         return self.end(left, verdict)
@@ -141,7 +141,7 @@ class _HostWalk:
                     self._shares.hung(host, why)
 
     def end(self, left: Sequence[RelayRecipient], verdict: RelayOutcome) -> CourierResult:
-        """`verdict` for those of `left` about which no host has said anything."""
+        """`verdict` for those of `left` without a host's reply."""
         if self._busy and not self._outcomes:
             return CourierResult(busy=True)
         unreachable = not (self._outcomes or self._visits.greeted) and verdict.result is RelayResult.DEFERRED

@@ -51,8 +51,8 @@ class RelayRecipient:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingEnvelope:
-    """What MAIL says of the message. `smtputf8`: it came with SMTPUTF8, so 8-bit bytes of its header are UTF-8;
-    `submitted`: it came with a login."""
+    """The arguments of MAIL. `smtputf8`: the message arrived with SMTPUTF8, so 8-bit bytes of its header are UTF-8;
+    `submitted`: its client had logged in."""
 
     reverse_path: str
     ret: Ret | None = None

@@ -1,4 +1,4 @@
-"""What became of one recipient in one attempt, and the failures of a host before any recipient was named.
+"""The outcome of one recipient in one attempt, and the failures of a host before any recipient was named.
 
 Statuses are enhanced status codes (RFC 3463); those we choose ourselves are named here.
 """
@@ -25,7 +25,7 @@ NOT_PUBLIC = "5.1.2"  # the same: it leads to an address that no mail goes to
 NULL_MX = "5.1.10"  # RFC 7505 §4.1: recipient address has null MX
 NO_ROUTE = "5.4.4"  # §3.5: unable to route
 ROUTING_LOOP = "5.4.6"  # §3.5: routing loop detected
-EXPIRED = "4.4.7"  # §3.5: delivery time expired; the class says that each failure was temporary
+EXPIRED = "4.4.7"  # §3.5: delivery time expired; the class is that of a temporary failure
 DNS_FAILED = "4.4.3"  # §3.5: directory server failure
 NO_ANSWER = "4.4.1"  # §3.5: no answer from host
 BAD_CONNECTION = "4.4.2"  # §3.5: bad connection
@@ -73,7 +73,7 @@ class RelayOutcome:
 
 
 def outcome_of(reply: Reply, host: Host, *, elsewhere: bool = False) -> RelayOutcome:
-    """The outcome of a reply other than the expected one; without an enhanced status of its own it gets 4.0.0 or
+    """The outcome of a reply other than the expected one; without its own enhanced status it gets 4.0.0 or
     5.0.0. A positive reply that means nothing here is a temporary failure."""
     result = RelayResult.FAILED if reply.is_permanent else RelayResult.DEFERRED
     status = PROTOCOL_ERROR if reply.is_positive else reply.enhanced_status or f"{reply.code // 100}.0.0"

@@ -1,4 +1,4 @@
-"""Notifications of what became of a job's recipients at other hosts: which are due, and to which address they go.
+"""Notifications of the outcome of a job's recipients at other hosts: which are due, and to which address they go.
 
 RFC 3461 §4.1 (NOTIFY), §5.2.2 (a next host without DSN: "relayed"), §5.2.5 (delays), §6.1; RFC 5321 §4.5.5: never to
 the null reverse-path.
@@ -74,7 +74,7 @@ class RelayReporter:
         message: OutgoingMessage,
         now: float,
     ) -> None:
-        """A message with the null reverse-path failed: to the postmaster if one is set, else to nobody.
+        """A message with the null reverse-path failed: notify the postmaster if one is set, otherwise no address.
         Raises as `report`."""
         to = self._double_bounce_to
         if not to or any(one.recipient.forward_path == to for one in recipients):

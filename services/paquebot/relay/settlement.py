@@ -1,13 +1,13 @@
-"""What happens after an attempt, in the order that loses nothing wherever a crash ends it (invariants 3 and 4).
+"""The steps after an attempt, in the order that loses nothing wherever a crash ends them (invariants 3 and 4).
 
-1. Delivered recipients are recorded, at once after the host's reply: the only window in which a crash doubles a
-   message (RFC 1047) is from that reply to the commit. A crash: the job comes again, and they are skipped. During
-   an outage of PostgreSQL the stream keeps the record, in a job (`hand_over`).
-2. Notifications of failures are accepted by the spool. A crash: the job comes again, fails again, and makes the same
+1. Delivered recipients are recorded, immediately after the host's reply: the only window in which a crash doubles a
+   message (RFC 1047) is from that reply to the commit. A crash: the stream delivers the job again, and they are
+   skipped. During an outage of PostgreSQL the stream keeps the record, in a job (`hand_over`).
+2. The spool accepts notifications of failures. A crash: the job is delivered again, fails again, and makes the same
    notification under the same queue id.
-3. Failed recipients are recorded. A crash: the job comes again for the deferred ones alone.
+3. Failed recipients are recorded. A crash: the job is delivered again for the deferred ones alone.
 4. A job with the deferred recipients is stored for its time, under a name made from the job and the attempt. A
-   crash: the job comes again, and the stream keeps one of the two; should it keep both, each attempt reads the
+   crash: the job is delivered again, and the stream keeps one of the two; should it keep both, each attempt reads the
    records of 1 and 3 first.
 5. The old job is acknowledged.
 """
@@ -109,7 +109,8 @@ class RelaySettlement:
 
         `recipients` were part of the attempt, and each has an outcome; `not_before`: the end of the destination's
         rest. The message is read when a notification is due. Raises SpoolUnavailable, DirectoryUnavailable,
-        SenderUncertain, PostgresUnavailable, QueueUnavailable, and what reading raises: the job must then come again.
+        SenderUncertain, PostgresUnavailable, QueueUnavailable, and the errors of reading: the stream must then deliver
+        the job again.
         """
         now = self._clock()
         at = self._schedule.next_attempt(job, now, not_before=not_before)
@@ -171,7 +172,7 @@ class RelaySettlement:
         return min(max(until - now, _MIN_REST_SECONDS), at - now)
 
     async def store_later(self, job: RelayJob, at: float, sequence: int, *, failures: int = 0) -> None:
-        """The same attempt, later, in a job of its own. `sequence`: of the job in the stream; `failures`: tries
+        """The same attempt, later, in its own job. `sequence`: of the job in the stream; `failures`: tries
         that failed for no known reason. Raises QueueUnavailable."""
         again = RelayJob()
         again.CopyFrom(job)
@@ -214,7 +215,7 @@ def _sorted(entries: RecipientOutcomes, at: float | None) -> _Sorted:
 
 
 def _expired(outcome: RelayOutcome) -> RelayOutcome:
-    """RFC 3463 §3.5: the last reason stays as the text; the status says that the lifetime ended."""
+    """RFC 3463 §3.5: the last reason stays as the text; the status reports that the lifetime ended."""
     return replace(outcome, result=RelayResult.FAILED, status=EXPIRED)
 
 

@@ -51,7 +51,7 @@ class RelayWorker:
             await self._attempt(attempt)
         except HostsBusy:
             self._destinations.busy(attempt.destination, BUSY_SECONDS)
-            with contextlib.suppress(QueueUnavailable):  # then it comes again by itself
+            with contextlib.suppress(QueueUnavailable):  # then it is delivered again after the acknowledgement wait
                 await self._deferral.put_back(attempt, PutBackReason.BUSY, BUSY_SECONDS)
         except DeliveryNotRecorded:
             await self._finish(attempt, self._hand_over(attempt))

@@ -27,7 +27,7 @@ _PRESENTATION = {0xFE0E: None, 0xFE0F: None}  # variation selectors of emoji: UT
 
 
 class BadAddress(ValueError):
-    """The text is not an address; the error says what was expected and where, and may be shown to the client."""
+    """The text is not an address; the error states what was expected and where, and may be shown to the client."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """A left-to-right cursor over octets: all grammars in `wire` read with it.
 
-Invariants: the position only grows, except through `back_to`; an error says what was expected and at which octet;
+Invariants: the position only grows, except through `back_to`; an error states what was expected and at which octet;
 nothing is read past the end. Case is folded for US-ASCII letters only.
 """
 

@@ -12,7 +12,7 @@ MAX_RESPONSE = 12288  # octets of base64 in one line; RFC 4954 §4
 
 
 class BadSasl(ValueError):
-    """The response breaks its mechanism's grammar; the text says what was expected, never what was sent."""
+    """The response breaks its mechanism's grammar; the text states what was expected, never what was sent."""
 
 
 @dataclass(frozen=True, slots=True)

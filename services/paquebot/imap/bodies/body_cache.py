@@ -1,7 +1,7 @@
 """Message bodies from S3: each read once however many sessions want it, the last ones cached within a bound.
 
 Messages that are near each other in a pack are one request, so that a sync of a mailbox takes few requests. A read
-belongs to the process, not to the session that began it: it goes on when that session ends.
+belongs to the process, not to the session that began it: it continues when that session ends.
 """
 
 import asyncio

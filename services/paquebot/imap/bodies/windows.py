@@ -6,7 +6,7 @@ when the read under way ends. The first window is small and each is twice the on
 asks for little, reads slowly, or disconnects costs little. So a session has one window, or one longer message.
 
 A message that cannot be read does not fail the others (decision 34): an untagged NO names it (a warning, RFC 3501
-§7.1.2), and the command goes on without it. If S3 is away, which is temporary, the whole command says so.
+§7.1.2), and the command continues without it. If S3 is unavailable, the whole command fails temporarily.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from paquebot.wire.imap import response_codes, responses
 
 _FIRST_MESSAGES = 64
 _FIRST_BYTES = 256 * 1024
-_LARGEST = 8  # times the first: 512 messages, 2 MiB; one message that is longer is a window of its own
+_LARGEST = 8  # times the first: 512 messages, 2 MiB; one message that is longer is its own window
 _LONG = 1024 * 1024  # bytes; a longer message is not read ahead, and is reserved with what its reading takes
 _WORTH_BYTES = 32 * 1024  # bytes that are worth a write
 _NAMED: Final = 100  # unreadable messages that one command names
@@ -62,7 +62,7 @@ class _Window:
         self.begun = bodies.begin([message.blob for message in self.messages])
 
     def end(self) -> None:
-        """Release the reservation after the last read under way, which goes on without this session."""
+        """Release the reservation after the last read under way, which continues without this session."""
         if self.reservation is None:
             return
         pending = {begun for begun in self.begun if isinstance(begun, asyncio.Future) and not begun.done()}
@@ -88,7 +88,7 @@ async def read_bodies(
 ) -> AsyncGenerator[LoadedMessages, None]:
     """Groups of `messages`, each with its bytes or the error of reading them. Close it (`aclosing`).
 
-    Compaction may move a message after its row was read: if it is not where the row says, the row is read once more.
+    Compaction may move a message after its row was read: if it is not at that place, the row is read once more.
     `end`: of a caller that writes the bodies to a client, as for `AccountReservation.revoke_when_late`.
     """
     windows = _windows(messages, extra_bytes)
@@ -171,7 +171,7 @@ class Unreadable:
         return bool(self.away or self.damaged or self.lost)
 
     def add(self, error: BodyError, number: int, uid: int) -> bytes:
-        """Count a message; returns the untagged line that names it, b"" if the completion says enough."""
+        """Count a message; returns the untagged line that names it, b"" if the completion is enough."""
         if isinstance(error, BlobsUnavailable):
             self.away += 1
             return b""

@@ -45,7 +45,7 @@ bytes of the step. A step without bytes is work."""
 
 
 class Source(enum.IntEnum):
-    """What every message needs at least."""
+    """The minimum that every message needs."""
 
     VIEW = 0
     ROW = 1
@@ -130,7 +130,7 @@ def plan_fetch(attributes: tuple[FetchAttribute, ...]) -> FetchPlan:
 def _item_plan(asked: FetchAttribute) -> _ItemPlan:
     match asked:
         case FetchSection(section):
-            # The summary has common header fields; it says which it has no room for.
+            # The summary has common header fields; it names those that it has no space for.
             in_summary = section.specifier is SectionSpecifier.HEADER_FIELDS and not section.path
             return _ItemPlan(
                 Source.ROW if in_summary else Source.BODY,

@@ -1,6 +1,6 @@
 """Changes of mailboxes, for all sessions of the process: hints in and out, and one query for many sessions.
 
-A hint says that something changed; PostgreSQL says what (invariant 4). Sessions that a hint woke share one query for
+A hint reports a change; PostgreSQL has the change itself (invariant 4). Sessions that a hint woke share one query for
 the same mailbox and mod-sequence. Only sessions that were woken before a query began share it, so that none misses the
 change that it was woken for.
 

@@ -4,7 +4,7 @@ The view changes only when `apply` or `release` is called, so that a sequence nu
 client's command to its completion. Expunged messages keep their number until `release`, because EXPUNGE may not be sent
 at any time (RFC 3501 §7.4.1).
 
-Invariants: UIDs ascend strictly; expunged UIDs are a subset of them; the client knows of `exists` messages.
+Invariants: UIDs ascend strictly; expunged UIDs are a subset of them; the client knows the number `exists`.
 """
 
 from array import array

@@ -1,4 +1,4 @@
-"""What a search knows of one message: its place in the view, then columns, then the summary, then the body.
+"""The facts of one message for a search: its place in the view, then columns, then the summary, then the body.
 
 Text is compared without regard to case, after transfer encodings, charsets and encoded words are decoded (RFC 3501
 §6.4.4). The search decodes each text of a message once, in steps, however many keys need it: a key only checks whether
@@ -86,7 +86,7 @@ class MessageFacts:
 
     @property
     def knows_sent(self) -> bool:
-        """Is it known what the Date field says, or that there is none?"""
+        """Is the value of the Date field known, or its absence?"""
         if self.summary is None:
             return False
         return bool(self.summary.envelope.date) or self.body is not None or has_whole_envelope(self.summary)

@@ -42,7 +42,7 @@ class TextsFound:
 def search_texts(parts: Iterable[Iterable[str]], wanted: Iterable[str], texts: TextsFound) -> Iterator[int]:
     """Add to `texts` the folded texts of `wanted` that are found. Each step yields its cost.
 
-    A text is searched for in each part by itself. The caller may stop as soon as it knows enough.
+    Each part is searched separately. The caller may stop as soon as it knows enough.
     """
     missing = [text for text in wanted if text]
     texts.found.add("")  # it is in every text

@@ -1,8 +1,8 @@
-"""Compaction: writes an account's messages, scattered over many packs, together into packs of its own, so that reading
-a mailbox takes few requests; and moves live messages out of mostly dead packs.
+"""Compaction: writes an account's messages, scattered over many packs, together into its own packs, so that reading a
+mailbox takes few requests; and moves live messages out of mostly dead packs.
 
 Accounts for which a moved byte saves most requests come first. A run ends when nothing is worth moving or its budget
-of bytes or time is spent; the next run continues. `CompactionRule` says what counts as compact and is not moved.
+of bytes or time is spent; the next run continues. `CompactionRule` decides what counts as compact and is not moved.
 """
 
 import datetime

@@ -1,7 +1,7 @@
 """Mostly dead packs: compaction moves their live messages elsewhere, so that `sweep` can delete them.
 
-`sweep` knows the size of every pack and of its live messages, but not of its index. It collects the packs that an
-estimate says are sparse, and compaction then reads their indexes.
+`sweep` knows the size of every pack and of its live messages, but not of its index. It collects the packs that are
+sparse by an estimate, and compaction then reads their indexes.
 """
 
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """`recover --restored`: advance the counters after PostgreSQL was restored from a backup.
 
 Clients have seen messages newer than the backup. Without this, the next messages would get the UIDs of those. The
-newest snapshot in the bucket says up to which UID may have been assigned; a mailbox that is not in it gets a new
+newest snapshot in the bucket has the highest UID that may have been assigned; a mailbox that is not in it gets a new
 UIDVALIDITY. A second run advances the counters again, which does no harm.
 """
 
@@ -33,7 +33,7 @@ class CountersAdvanced:
 
 async def advance_all_counters(stores: Stores) -> CountersAdvanced:
     """Advance the counters of every mailbox; run it before any service assigns a UID. Names accounts that fail in
-    `failed` and goes on. Raises BucketMismatch, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable."""
+    `failed` and continues. Raises BucketMismatch, UpkeepBusy, BadSnapshot, BlobsUnavailable, PostgresUnavailable."""
     result = CountersAdvanced()
     async with stores.snapshots.exclusive():
         run = await check_bucket(stores)

@@ -1,4 +1,4 @@
-"""`verify --repair`: finds intact copies of messages that cannot be read where their row says.
+"""`verify --repair`: finds intact copies of messages that cannot be read at the place in their row.
 
 A message is in several packs when it went to several accounts and one of them was compacted, or when it was compacted
 and the pack in which it was accepted still exists. A copy must match the SHA-256 in the index of its own pack, and

@@ -14,9 +14,9 @@ from paquebot.mailstore.limits import NO_QUOTA, MailstoreLimits
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.postgres.pool import Connection
 
-# Where an account or its INBOX has no room for so many messages, the statement passes no limits, and the function does
-# nothing. It reads the counts of messages without the locks, so deliveries at the same time may pass the bound by the
-# messages they bring: the bound protects the platform and need not be exact.
+# Where an account or its INBOX has no room for all messages, the statement passes no limits, and the function does
+# nothing. It reads the counts of messages without the locks, so deliveries at the same time may pass the bound by their
+# own messages: the bound protects the platform and need not be exact.
 _AT_ONCE = """
     SELECT account_id, first_uid, mod_seq FROM mailstore.deliver_at_once(
         $1, $2, $3, (

@@ -47,9 +47,9 @@ class Deliveries:
     ) -> list[DeliveryOutcome]:
         """Put each message into its account, in one transaction; the outcome at place i is of delivery i.
 
-        Each (queue id, account) has its effect once, however often it comes. Accounts are made on first use. With
+        Each (queue id, account) has its effect once, even if it is repeated. Accounts are created on first use. With
         `refuse_over_quota` a message over quota, in bytes or messages, is recorded as refused: it stays OVER_QUOTA when
-        it comes again, even if there is room by then.
+        it is delivered again, even if there is space by then.
         """
         if not deliveries:
             return []

@@ -19,7 +19,7 @@ class Delivery:
 
 
 class DeliveryResult(enum.Enum):
-    """What became of a Delivery."""
+    """The outcome of a Delivery."""
 
     DELIVERED = "delivered"
     DUPLICATE = "duplicate"

@@ -31,7 +31,7 @@ _INDEXED_BYTES = 2400  # of UTF-8: an entry of PostgreSQL's indexes has at most 
 def normal(name: str) -> str:
     """The one spelling of a name: NFC, INBOX upper case at the first level, no separator at the end.
 
-    A trailing separator only says that inferiors will follow (RFC 3501 §6.3.3).
+    A trailing separator only announces that inferiors will follow (RFC 3501 §6.3.3).
     """
     first, separator, rest = unicodedata.normalize("NFC", name).removesuffix(SEPARATOR).partition(SEPARATOR)
     if first.isascii() and first.upper() == INBOX:  # in Turkish other letters too are an I in upper case

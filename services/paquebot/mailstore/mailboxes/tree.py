@@ -56,7 +56,7 @@ async def create(connection: Connection, limits: MailstoreLimits, account_id: in
         raise MailboxExists(name)
     missing = [level for level in wanted if level not in taken or level == name]
     await _need_room(connection, limits, account_id, len(missing))
-    # A name that was not selectable becomes a mailbox: another one, with an id of its own.
+    # A name that was not selectable becomes a mailbox: another one, with its own id.
     await connection.execute(_DROP_NAMES, account_id, [name])
     uid_validity = await connection.fetchval(_NEXT_UID_VALIDITY, account_id)
     await connection.execute(_INSERT, account_id, uid_validity, missing)

@@ -9,9 +9,9 @@ from paquebot.mailstore.messages.keywords import KeywordSpellings
 from paquebot.mailstore.messages.types import Appended, NewMessage, RecentRange
 from paquebot.runtime.postgres.pool import Connection
 
-# Migrations changes_in_one_call and crlf_sizes. Where there is no room for so many messages, the statement passes a
+# Migrations changes_in_one_call and crlf_sizes. Where there is no room for all messages, the statement passes a
 # limit of -1 bytes. It reads the counts of messages without the locks, so appends at the same time may pass the bound
-# by the messages they bring: the bound protects the platform and need not be exact.
+# by their own messages: the bound protects the platform and need not be exact.
 _APPEND = """
     SELECT uid_validity, first_uid, mod_seq, recent_from FROM mailstore.append_messages(
         $1, $2, (

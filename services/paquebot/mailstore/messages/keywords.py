@@ -49,7 +49,7 @@ class KeywordSpellings:
         return tuple(self._spellings.values())
 
     def fits(self, limits: MailstoreLimits) -> bool:
-        """Whether a mailbox may know so many."""
+        """Whether a mailbox may have these keywords."""
         return len(self._spellings) <= limits.keywords and sum(map(len, self._spellings)) <= MAX_TOTAL_SIZE
 
 

@@ -34,7 +34,7 @@ def messages_by_uid(columns: str, asked: str = "(SELECT DISTINCT unnest($3::bigi
     """For FROM: `m`, with `columns` of the messages in the mailbox of account $1 and id $2 whose UIDs `asked` has.
 
     Without statistics the planner takes a mailbox for empty, and any index that begins with it for as good as the
-    primary key; it would read the mailbox for each UID. So each UID is looked up by itself, in an order that only the
+    primary key; it would read the mailbox for each UID. So each UID is looked up separately, in an order that only the
     primary key has (decision 43).
     """
     return f"""{asked} CROSS JOIN LATERAL (

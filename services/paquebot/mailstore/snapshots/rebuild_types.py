@@ -11,7 +11,7 @@ ARRIVALS_ID = 0
 
 @dataclass(frozen=True, slots=True)
 class Rebuild:
-    """One rebuild; its progress is in the tables, so that another process can go on."""
+    """One rebuild; its progress is in the tables, so that another process can continue."""
 
     rebuild: str
     run: str
@@ -65,7 +65,7 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class CounterAdvance:
-    """The maximum number of rebuilds that went on from the same state before."""
+    """The maximum number of rebuilds that continued from the same state before."""
 
     since_snapshot: int
     ever: int

@@ -1,7 +1,7 @@
 """A lost mailstore made again: the contents of a snapshot and of the packs are gathered in tables of their own, then
 each account appears whole, in one transaction, so that services may run meanwhile.
 
-The progress of a rebuild is recorded in the transaction of each step, so that a killed rebuild goes on where it was.
+The progress of a rebuild is recorded in the transaction of each step, so that a killed rebuild continues where it was.
 """
 
 from collections.abc import Collection, Sequence

@@ -1,7 +1,7 @@
 """The steps that restore an account of a rebuild: mailboxes, messages, subscriptions, in one transaction.
 
 No client may find another message under a UID that it knows. A restored mailbox has its UIDVALIDITY and its UIDs from
-the snapshot, and goes on at the ceiling that the snapshot promised (`uid_ceilings`), so all UIDs that were given after
+the snapshot, and continues at the ceiling that the snapshot promised (`uid_ceilings`), so all UIDs assigned after
 the snapshot stay unused for ever. Each earlier rebuild from the same snapshot may have given `UID_ROOM` more. Where
 there is no promise, or no room left, the UIDVALIDITY is a new one. Mod-sequences and ids advance far beyond all values
 that were given.

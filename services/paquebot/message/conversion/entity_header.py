@@ -1,4 +1,4 @@
-"""The header of an entity that is converted: what it says of the body, and the fields that an encoded body needs."""
+"""The header of a converted entity: its description of the body, and the fields that an encoded body needs."""
 
 import codecs
 from dataclasses import dataclass, field

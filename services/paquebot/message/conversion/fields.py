@@ -56,7 +56,7 @@ _PARAMETER: Final = re.compile(
 
 
 class Unconvertible(ValueError):
-    """The message cannot be converted for this host; the text says why, and may be shown to its sender."""
+    """The message cannot be converted for this host; the text states why, and may be shown to its sender."""
 
 
 def ascii_field(name: bytes, field: bytes, *, strict: bool) -> bytes:
@@ -64,7 +64,7 @@ def ascii_field(name: bytes, field: bytes, *, strict: bool) -> bytes:
     if `strict`, and gets question marks otherwise, as do bytes that no encoding may replace."""
     if len(field) > MAX_FIELD:
         raise Unconvertible("a header field is too long to be converted")
-    text = field.removesuffix(b"\r\n")  # an unclosed quote goes on to the end, but no further
+    text = field.removesuffix(b"\r\n")  # an unclosed quote continues to the end, but no further
     return _ascii(name, text, strict=strict) + field[len(text) :]
 
 
@@ -257,7 +257,7 @@ def folded(field: bytes, max_line: int = MAX_LINE, *, gently: bool = False) -> b
 
 
 def _folded_line(line: bytes, max_line: int, *, gently: bool) -> Iterator[bytes]:
-    if len(line) > max_line:  # white space at the end of a line means nothing, and would be a line of its own
+    if len(line) > max_line:  # white space at the end of a line means nothing, and would be its own line
         line = line.rstrip(b" \t") or b" "
     at, lead = 0, b""
     while len(lead) + len(line) - at > max_line:

@@ -146,7 +146,7 @@ class _Walk:
             self._fields(header)
             return
         if header.kind == _PARTIAL:
-            raise Unconvertible("a part of a message cannot be converted by itself")
+            raise Unconvertible("a part of a message cannot be converted alone")
         encoding = _AGAIN.get(header.encoding)
         if encoding is not None:
             self._fields(header)

@@ -1,7 +1,7 @@
 """Delivery status notifications as messages: text for people, fields for programs, and the message it is about.
 
-Invariants: every line ends with CRLF, with at most 998 bytes before it; text of others never starts a field or a line
-of its own; the result is 7-bit unless the returned message, or the address it goes to, is not.
+Invariants: every line ends with CRLF, with at most 998 bytes before it; text of other hosts never starts a field or a
+line; the result is 7-bit unless the returned message, or the address it goes to, is not.
 RFC 3464 (delivery-status), RFC 6522 (multipart/report), RFC 3461 §6 (what ENVID, ORCPT and RET become),
 RFC 6533 (international addresses), RFC 3834 §5 (Auto-Submitted).
 """

@@ -22,7 +22,7 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RecipientReport:
-    """What became of one recipient (RFC 3464 §2.3)."""
+    """The outcome of one recipient (RFC 3464 §2.3)."""
 
     final_recipient: str
     action: Action

@@ -70,7 +70,7 @@ def subject(report: DeliveryReport) -> str:
 
 
 def human_text(report: DeliveryReport, attached: str) -> str:
-    """The text with LF line ends; `attached`: a sentence that says what of the message is attached."""
+    """The text with LF line ends; `attached`: a sentence about the attached part of the message."""
     blocks = ["\n".join(_wrapped(_greeting(report)))]
     for action in Action:
         of_this_kind = [item for item in report.recipients if item.action is action]

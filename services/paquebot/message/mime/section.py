@@ -48,7 +48,7 @@ class ByteRange:
 def part_at(summary: summary_pb2.MessageSummary, path: Sequence[int]) -> summary_pb2.BodyPart | None:
     """The part with this number, or None. The empty path is the root.
 
-    RFC 3501 §6.4.5: every message has a part 1; in a message/rfc822 part, numbers go on in the embedded message.
+    RFC 3501 §6.4.5: every message has a part 1; in a message/rfc822 part, numbers continue in the embedded message.
     """
     part = summary.body
     container: summary_pb2.BodyPart | None = summary.body

@@ -171,7 +171,7 @@ class StructureScan:
         part.lines = self.content.count(b"\n", start, start + part.body_length)
 
     def _embedded_message(self, part: summary_pb2.BodyPart, body_offset: int, level: int) -> None:
-        """RFC 2046 §5.2.1: the body is a message with a header of its own."""
+        """RFC 2046 §5.2.1: the body is a message with its own header."""
         lines = self._lines_before(body_offset)
         header = self.header(body_offset, _MESSAGE_FIELDS)
         fill_envelope(part.envelope, header.values, self.envelope_budget)

@@ -89,7 +89,7 @@ def cached_header_fields(summary: summary_pb2.MessageSummary, names: Iterable[st
 
 
 def knows_header_fields(summary: summary_pb2.MessageSummary, names: Iterable[str]) -> bool:
-    """Whether the summary has these fields, or says that the message has none of them."""
+    """Whether the summary has these fields, or states that the message has none of them."""
     wanted = {name.lower() for name in names}
     return (
         summary.version == SUMMARY_VERSION and wanted <= CACHED_HEADERS and wanted.isdisjoint(summary.headers_left_out)

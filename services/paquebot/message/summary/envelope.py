@@ -27,8 +27,8 @@ _ADDRESS_OVERHEAD: Final = 12
 
 
 def fill_envelope(envelope: summary_pb2.ImapEnvelope, values: HeaderValues, budget: ParseBudget) -> None:
-    """Set the envelope of a header; text beyond the budget is left out, address lists are cut to what fits, and
-    `budget.refused` says so."""
+    """Set the envelope of a header; text beyond the budget is omitted, address lists are shortened to what fits, and
+    `budget.refused` is set."""
     if (date := _text(values, b"date", budget)) is not None:
         envelope.date = date
     if (subject := _text(values, b"subject", budget)) is not None:

@@ -17,7 +17,7 @@ _MAX_COST: Final = 6
 _COPIES: Final = 3
 """An address of From cost three times its bytes, and one that did not fit was at most as long as its field."""
 _ENVELOPE_NAMES: Final = frozenset(name.decode("ascii") for name in ENVELOPE_FIELDS)
-"""A summary keeps all of these fields, or says that it has left some out."""
+"""A summary keeps all of these fields, or marks that it omits some."""
 _LONG_HEADER: Final = 1024
 """Bytes of a part's header; older programs read 64 parameters of a field, which a shorter one can hardly have."""
 

@@ -1,6 +1,6 @@
 """The summary of a message: everything IMAP and searching ask without the body, made once at acceptance.
 
-It says whether anything was left out; a reader that needs the rest makes a whole one from the message (`limits.WHOLE`).
+It marks omissions; a reader that needs the rest makes a complete one from the message (`limits.WHOLE`).
 
 Invariants: summarise() never raises, on any bytes; time and size are bounded (`limits`); every offset lies
 inside the message. The contract is protos/paquebot/v1/summary.proto.

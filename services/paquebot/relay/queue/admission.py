@@ -30,7 +30,7 @@ _TOKEN: Final = frozenset("-_" + string.ascii_letters + string.digits)
 
 
 class UnreadableJob(Exception):
-    """It can never be worked on; the text says why."""
+    """The job is impossible; the text states why."""
 
 
 def read_job(payload: bytes) -> RelayJob:
@@ -76,12 +76,12 @@ class Admission:
         return iter([attempt.claimed for attempt in self._by_place.values()])
 
     async def admit(self, jobs: Sequence[ClaimedJob], *, first: bool) -> int:
-        """Returns how many jobs were put back. `first`: their destinations have the next turn. Raises
-        QueueUnavailable; the jobs that are left then come again by themselves."""
+        """Return how many jobs were put back. `first`: their destinations have the next turn. Raises
+        QueueUnavailable; the stream then delivers the remaining jobs again."""
         put_back = 0
         for claimed in jobs:
             known = self._by_place.get(claimed.stored)
-            if known is not None:  # heartbeats were lost for a while; the attempt goes on under the new claim
+            if known is not None:  # heartbeats were lost for a while; the attempt continues under the new claim
                 known.claimed = claimed
                 continue
             try:

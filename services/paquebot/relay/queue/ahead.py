@@ -2,7 +2,7 @@
 
 The consumer gets jobs in the order in which they were stored. When many wait, relay asks the stream which destinations
 have jobs. For those that are idle and neither rest nor are busy, it moves the oldest job to the subject
-`relay.ahead.<domain>`, which has a consumer of its own. Destinations that answered lately have places of their own, so
+`relay.ahead.<domain>`, which has its own consumer. Destinations that answered lately have their own places, so
 that no number of unknown ones delays them; among the others those with few jobs come first, so that a single message
 does not wait behind a hundred each for a thousand others.
 

@@ -60,7 +60,7 @@ class Deferral:
         await self.defer(claimed, _wait(outages, self._random))
 
     async def defer(self, claimed: ClaimedJob, seconds: float = 0.0) -> None:
-        with contextlib.suppress(QueueUnavailable):  # then it comes again by itself
+        with contextlib.suppress(QueueUnavailable):  # then it is delivered again after the acknowledgement wait
             await claimed.nak(seconds)
 
 

@@ -3,7 +3,7 @@ cannot be reached.
 
 A slot is an attempt under way. A destination that answered lately is proven; all others together have only a part of
 the slots, and each of them few, so that a thousand silent ones leave room for those that work. A long attempt
-gives its slot back and counts as slow from then on, within a bound of its own. A destination that failed gets a single
+gives its slot back and counts as slow from then on, within its own bound. A destination that failed gets a single
 attempt after its rest; one success brings back its whole concurrency, each further failure doubles the rest.
 """
 
@@ -109,13 +109,13 @@ class Destinations(Generic[T]):
         _count(self._waiting_by_sender, sender, number)
 
     def crowded_for(self, key: str) -> float:
-        """Seconds after which an attempt that was not queued should come again: when the destination, at its present
-        pace, has finished the attempts before it; so a long queue neither circulates nor lies idle."""
+        """Seconds after which an attempt that was not queued should return: when the destination, at its present
+        pace, has finished the attempts before it; so a long queue neither circulates nor stays idle."""
         found = self._known[key]
         proven = key in self._proven
         pace = found.pace if proven else max(found.pace, _UNPROVEN_PACE)
-        least = _MIN_CROWDED_SECONDS if proven else _MIN_UNPROVEN_SECONDS
-        return min(_MAX_CROWDED_SECONDS, max(least, (found.count + found.crowd) * pace))
+        minimum = _MIN_CROWDED_SECONDS if proven else _MIN_UNPROVEN_SECONDS
+        return min(_MAX_CROWDED_SECONDS, max(minimum, (found.count + found.crowd) * pace))
 
     # --- turns ---
 

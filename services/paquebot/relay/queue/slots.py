@@ -58,7 +58,7 @@ class Slots:
     def _done(self, task: asyncio.Task[None]) -> None:
         slot = self.tasks.pop(task)
         self._destinations.done(slot)
-        if not task.cancelled() and (error := task.exception()) is not None:  # the job comes again
+        if not task.cancelled() and (error := task.exception()) is not None:  # the job is delivered again
             _log.error("attempt_failed", queue_id=slot.attempt.job.queue_id, reason=type(error).__name__)
         self._on_end(slot.attempt)
         self.fill()

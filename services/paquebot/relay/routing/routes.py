@@ -13,7 +13,7 @@ from paquebot.wire.address import BadAddress, normal_domain
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`host`: a domain name or IP address; `exchangers`: look for its MX records first; `port` 0: the usual one.
+    """`host`: a domain name or IP address; `exchangers`: search for its MX records first; `port` 0: the usual one.
     `static`: from the settings; `smart_host`: of the route `*`, the only one where relay logs in."""
 
     host: str

@@ -77,7 +77,7 @@ class Handshake:
                 continue
             if (
                 mode is not first
-            ):  # a better mode failed and this one works; a host that cannot be reached says nothing of TLS
+            ):  # a better mode failed and this one works; an unreachable host proves nothing about its TLS
                 self._memory.remember(host, mode)
             metrics.CONNECTION[ConnectionResult.OK].inc()
             metrics.CONNECT_SECONDS.observe(time.perf_counter() - start)

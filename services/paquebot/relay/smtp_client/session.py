@@ -19,7 +19,7 @@ MAX_REPLY = 1024 * 1024  # bytes of a reply
 class SessionBroken(Exception):
     """The host fell silent, closed, or did not speak SMTP; the session cannot be used any more.
 
-    `status` is our own; `text` says in one line what happened, and in which phase.
+    `status` is our own; `text` describes in one line what happened, and in which phase.
     """
 
     def __init__(self, status: str, text: str) -> None:

@@ -10,10 +10,10 @@ import ssl
 from collections.abc import Iterable
 from typing import cast
 
-MAX_LINE = 4096  # bytes; RFC 5321 §4.5.3.1.5 says 512 for a reply line, and some hosts write longer ones
+MAX_LINE = 4096  # bytes; RFC 5321 §4.5.3.1.5 states 512 for a reply line, and some hosts write longer ones
 MAX_UNREAD = 64 * 1024
 BLOCK = 64 * 1024
-MAX_UNSENT = 64 * 1024  # above this a writer waits; uvloop's TLS would buffer half a MiB before it says so
+MAX_UNSENT = 64 * 1024  # above this a writer waits; uvloop's TLS would buffer half a MiB before it pauses writing
 _LEAVE_SECONDS = 5.0
 
 

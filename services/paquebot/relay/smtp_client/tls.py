@@ -2,8 +2,7 @@
 
 Opportunistic security (RFC 7435): first with a verified certificate, then with any, then in clear; each fall back
 is a new connection, is counted, and is remembered for an hour once it has worked, so that a host with a bad certificate
-costs one connection a message and not two. A stricter policy shortens the list. RFC 3207, RFC 8996 (TLS 1.2 at
-least).
+costs one connection a message and not two. A stricter policy shortens the list. RFC 3207, RFC 8996 (minimum TLS 1.2).
 """
 
 import enum

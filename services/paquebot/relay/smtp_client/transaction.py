@@ -52,7 +52,7 @@ class ClientTransaction:
         self._rules = rules
         self._form = MessageForm(0)
         self._on_content = on_content
-        self._content_sent = False  # once True the host may have the message, whatever it says
+        self._content_sent = False  # once True the host may have the message, whatever it replies
 
     async def run(self, recipients: Sequence[RelayRecipient]) -> Outcomes:
         """An outcome for every recipient. Raises SessionBroken only when the session was dead before MAIL was
@@ -140,7 +140,7 @@ class ClientTransaction:
     async def _mail_refused(self, mail: Reply, recipients: Sequence[RelayRecipient], *, pipelined: bool) -> Outcomes:
         """The refusal is for every recipient. What was pipelined behind MAIL is still answered."""
         if mail.code == 421 and self._session.messages > 1:
-            # A host that takes no more over this connection says so here; a new connection may do.
+            # A host that accepts no more messages on this connection refuses here; a new connection may work.
             raise self._session.broken(CLOSING, reply_text(mail))
         outcome = outcome_of(mail, self._host, elsewhere=mail.is_temporary)
         if pipelined and self._session.alive:

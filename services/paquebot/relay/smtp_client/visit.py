@@ -35,7 +35,7 @@ class HostVisits:
         self._progress = progress
         self._on_delivered = on_delivered
         self.greeted = False
-        """A host opened a session and broke it off at this message: that says nothing of other messages."""
+        """A host opened a session and closed it at this message, which proves nothing about other messages."""
 
     async def visit(self, key: SessionKey, recipients: Sequence[RelayRecipient]) -> None:
         """Give the host the message for `recipients`, some at a time. Raises HostUnusable, OverBudget, and what reading

@@ -1,6 +1,6 @@
 """The IMAP grammar: octets to commands and values to octets, without I/O or a clock.
 
-Reading, in one loop for a connection: `CommandAssembler` takes lines and literals and says what to read next.
+Reading, in one loop for a connection: `CommandAssembler` takes lines and literals and returns what to read next.
 
     want = assembler.start()
     while True:

@@ -1,4 +1,4 @@
-"""Assembles one command from lines and literals, without I/O: it says what to read next and refuses before reading.
+"""Assembles one command from lines and literals, without I/O: it returns what to read next and refuses before reading.
 
 Invariants: a declared size is checked against the limits of the current state before it is accepted; if the octets of a
 refused literal come all the same, they are discarded with the rest of the command, so that none of them is ever read as
@@ -198,7 +198,7 @@ class CommandAssembler:
         return Complete(assembled)
 
     def line_too_long(self, head: bytes) -> Refuse:
-        """The line did not end within its limit; `head` is its beginning. The connection cannot go on: it is unknown
+        """The line did not end within its limit; `head` is its beginning. The connection cannot continue: it is unknown
         where this line ends, and whether a literal follows it."""
         self._expect(_Phase.LINE, _Phase.DISCARD)
         if self._phase is _Phase.LINE and not self._text:
@@ -256,7 +256,7 @@ class CommandAssembler:
         return NeedLiteral(announced.size, announced.synchronising, LiteralKind.APPEND_MESSAGE, append)
 
     def literal(self, payload: bytes) -> NeedLine:
-        """The octets of a NORMAL or LITERAL8 literal, as many as NeedLiteral says."""
+        """The octets of a NORMAL or LITERAL8 literal, as many as NeedLiteral states."""
         self._expect(_Phase.LITERAL)
         announced = self._now_announced()
         if len(payload) != announced.size:

@@ -76,7 +76,7 @@ class FetchResponse:
     """One `* n FETCH (...)` line, appended to `out` item by item; `close` ends it.
 
     For a large section call `section_head`, send what is in `out`, then the octets themselves (through
-    `responses.without_nul`), and go on writing.
+    `responses.without_nul`), and continue writing.
     """
 
     __slots__ = ("_out", "_separator")

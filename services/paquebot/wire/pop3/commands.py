@@ -16,7 +16,7 @@ _SASL_NAME = ALPHA | DIGITS | frozenset(b"-_")
 _MAX_SASL_NAME = 20  # RFC 4422 §3.1
 _PRINTABLE = frozenset(range(0x21, 0x7F))
 _BLANK = frozenset(b" \t")
-_MAX_NUMBER = 2**63 - 1  # what a larger number is read as: no maildrop has so many messages, no message so many lines
+_MAX_NUMBER = 2**63 - 1  # larger numbers are read as this one: no maildrop has as many messages or lines
 _MAX_DIGITS = 18
 
 MAX_COMMAND = 4096

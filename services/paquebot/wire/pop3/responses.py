@@ -14,7 +14,7 @@ class Code(enum.Enum):
     """Response codes of -ERR (RFC 2449 §8), announced by RESP-CODES and AUTH-RESP-CODE."""
 
     IN_USE = "IN-USE"  # RFC 2449 §8.1.2: another session holds the maildrop
-    SYS_TEMP = "SYS/TEMP"  # RFC 3206 §3: likely to go away by itself
+    SYS_TEMP = "SYS/TEMP"  # RFC 3206 §3: likely to end without a change by the user
     SYS_PERM = "SYS/PERM"  # RFC 3206 §3: an administrator must act
     AUTH = "AUTH"  # RFC 3206 §4: the credentials are at fault
 

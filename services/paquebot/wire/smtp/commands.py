@@ -27,7 +27,7 @@ _MAX_CHUNK_DIGITS = 20
 
 
 class BadCommand(ValueError):
-    """The line or the argument breaks its grammar. The text says what was expected."""
+    """The line or the argument breaks its grammar. The text states what was expected."""
 
 
 class BadPath(BadCommand):

@@ -53,7 +53,7 @@ class DataDecoder:
         return rest
 
     def discard(self) -> None:
-        """Drop what was received, and only look for the end from now on: the message is refused already."""
+        """Drop what was received, and only search for the end from now on: the message is refused already."""
         surplus = len(self._buffer) - len(_END) + 1
         if surplus > 0:
             del self._buffer[:surplus]

@@ -13,7 +13,7 @@ MAX_REPLY_LINE = 512  # octets with CRLF; RFC 5321 §4.5.3.1.5
 
 
 class BadReply(ValueError):
-    """The line is not an SMTP reply; the text says what was expected."""
+    """The line is not an SMTP reply; the text states what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Reply:
 
     @property
     def is_positive(self) -> bool:
-        """2yz or 3yz: done, or go on (RFC 5321 §4.2.1)."""
+        """2yz or 3yz: done, or continue (RFC 5321 §4.2.1)."""
         return self.code < 400
 
     @property

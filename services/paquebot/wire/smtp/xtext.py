@@ -4,7 +4,7 @@ _UPPER_HEX = frozenset("0123456789ABCDEF")
 
 
 class BadXtext(ValueError):
-    """The text is not xtext; the error says what was expected and where."""
+    """The text is not xtext; the error states what was expected and where."""
 
 
 def decode_xtext(text: str) -> str:
