@@ -1,5 +1,5 @@
 {{/*
-How the services connect to recipient_validation: with TLS on port 2552, each with a certificate of its own, or without
+How the services connect to recipient_validation: with TLS on port 2552, each with its own certificate, or without
 encryption on 2551. The ports differ, so that it can serve both while an upgrade replaces pods of the other kind.
 */}}
 

@@ -47,7 +47,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 
 {{/*
-The image of a bundled engine. (dict "root" $ "engine" "nats") Without a tag of its own it gets that of `image` at the
+The image of a bundled engine. (dict "root" $ "engine" "nats") Without its own tag it gets that of `image` at the
 installation, and keeps it as long as the engines' own code does not change: an upgrade of the services does not
 interrupt mail by replacing engines. `paquebot/engines` on the StatefulSet has the code it was installed for.
 */}}

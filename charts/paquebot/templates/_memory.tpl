@@ -22,7 +22,7 @@
 {{- end }}
 
 {{- /*
-The maximum memory of a pod of "service" in bytes, and its reasons: {"least": BYTES, "of": TEXT}. Details:
+The memory in bytes that a pod of "service" may need, and the reasons: {"minimum": BYTES, "of": TEXT}. Details:
 docs/hostile-input.md.
 */}}
 {{- define "paquebot.memoryNeed" -}}
@@ -31,29 +31,29 @@ docs/hostile-input.md.
 {{- $own := mul 70 $mebi }}
 {{- $inFlight := "" }}
 {{- if ne .service "recipient_validation" }}{{ $inFlight = include "paquebot.inForce" (list $v "PAQUEBOT_IN_FLIGHT" $v.inFlight) }}{{ end }}
-{{- $least := 0 }}
+{{- $minimum := 0 }}
 {{- $of := "" }}
 {{- if eq .service "smtp_ingress" }}
   {{- $size := include "paquebot.inForce" (list $v "PAQUEBOT_SMTP_MAX_SIZE" $v.maxMessageSize) }}
   {{- $connections := include "paquebot.inForce" (list $v "PAQUEBOT_SMTP_CONNECTIONS" $v.connections) }}
-  {{- $least = add $own (mul $connections 16384) (mul 2 (include "paquebot.bytes" $inFlight)) (mul 2 (include "paquebot.bytes" $size)) }}
+  {{- $minimum = add $own (mul $connections 16384) (mul 2 (include "paquebot.bytes" $inFlight)) (mul 2 (include "paquebot.bytes" $size)) }}
   {{- $of = printf "inFlight %s, maxMessageSize %s and connections %s" $inFlight $size $connections }}
 {{- else if eq .service "recipient_validation" }}
   {{- $threads := include "paquebot.inForce" (list $v "PAQUEBOT_HASH_THREADS" $v.hashThreads) }}
-  {{- $least = add $own (mul $threads 19 $mebi) }}
+  {{- $minimum = add $own (mul $threads 19 $mebi) }}
   {{- $of = printf "hashThreads %s" $threads }}
 {{- else if has .service (list "imap" "pop3") }}
   {{- $sessions := include "paquebot.inForce" (list $v (printf "PAQUEBOT_%s_SESSIONS" (upper .service)) $v.sessions) }}
   {{- $bytes := include "paquebot.bytes" $inFlight }}
-  {{- $least = max (mul 2 $bytes) (add $own $bytes (mul $sessions 61440)) }}
+  {{- $minimum = max (mul 2 $bytes) (add $own $bytes (mul $sessions 61440)) }}
   {{- $of = printf "inFlight %s and sessions %s" $inFlight $sessions }}
 {{- else }}
-  {{- $least = mul 2 (include "paquebot.bytes" $inFlight) }}
+  {{- $minimum = mul 2 (include "paquebot.bytes" $inFlight) }}
   {{- $of = printf "inFlight %s" $inFlight }}
 {{- end }}
 {{- $workers := include "paquebot.inForce" (list $v "PAQUEBOT_WORKERS" 1) | int64 }}
 {{- if gt $workers 1 }}{{ $of = printf "%s in each of %d workers" $of $workers }}{{ end }}
-{{- dict "least" (mul $least $workers | toString) "of" $of | toJson }}
+{{- dict "minimum" (mul $minimum $workers | toString) "of" $of | toJson }}
 {{- end }}
 
 {{- define "paquebot.memoryFaults" -}}
@@ -66,8 +66,8 @@ docs/hostile-input.md.
   {{- if $limit }}
     {{- $need := include "paquebot.memoryNeed" (dict "service" $service "values" $values) | fromJson }}
     {{- $bytes := include "paquebot.quantity" $limit | int64 }}
-    {{- if lt $bytes (int64 $need.least) }}
-      {{- $wanted := div (add (int64 $need.least) 1048575) 1048576 }}
+    {{- if lt $bytes (int64 $need.minimum) }}
+      {{- $wanted := div (add (int64 $need.minimum) 1048575) 1048576 }}
       {{- $faults = append $faults (printf "%s.resources.limits.memory is %s, but %s need %dMi: raise the limit, or lower them" $part $limit $need.of $wanted) }}
     {{- else if and $request (lt $bytes (include "paquebot.quantity" $request | int64)) }}
       {{- $faults = append $faults (printf "%s.resources: limits.memory %s is less than requests.memory %s" $part $limit $request) }}

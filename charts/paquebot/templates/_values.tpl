@@ -20,7 +20,7 @@ Completes the values and refuses invalid ones, all faults at once, before anythi
 
 {{- /*
 Adds missing "defaults" to "values"; a default is a list of one value. A list or map that is missing in an existing group
-was removed with null and stays removed; "new" says that the whole group is missing.
+was removed with null and stays removed; "new": the whole group is missing.
 */}}
 {{- define "paquebot.complete" -}}
 {{- $values := .values }}

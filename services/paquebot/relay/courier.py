@@ -32,8 +32,8 @@ from paquebot.relay.smtp_client.visit import HostVisits, OnDelivered
 
 @dataclass(frozen=True, slots=True)
 class CourierResult:
-    """`outcomes` for every recipient; `unreachable`: why, when no host opened a session. `busy`: nothing was tried, for
-    the hosts have as many attempts as they may have; there are no outcomes then."""
+    """`outcomes` for every recipient; `unreachable`: why, when no host opened a session. `busy`: nothing was
+    attempted, because the hosts have their maximum of attempts; there are no outcomes then."""
 
     outcomes: Outcomes = field(default_factory=dict)
     unreachable: RelayOutcome | None = None
@@ -66,7 +66,7 @@ class Courier:
         progress: AttemptProgress,
     ) -> CourierResult:
         """`on_delivered` is awaited after each transaction that delivered to some, before the next one. Raises
-        OverBudget, what reading the message raises, and what `on_delivered` raises."""
+        OverBudget, and the errors of reading the message and of `on_delivered`."""
         visits = HostVisits(self._pool, self._client, self._timeouts, message, progress, on_delivered)
         walk = _HostWalk(route, self._pool, self._shares, visits, progress.outcomes, self._client.slow)
         try:

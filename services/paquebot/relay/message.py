@@ -1,4 +1,4 @@
-"""The message of an attempt: what must be known of it at MAIL, and its content while that is needed.
+"""The message of an attempt: the facts that MAIL needs, and its content while that is needed.
 
 Invariant: a byte in memory is reserved, for the process and for its destination, for exactly as long as it is there.
 Nothing is read before a host has greeted; a message over KEPT_BYTES is not kept between MAIL and the 354, for a host

@@ -1,4 +1,4 @@
-"""How far an attempt is, and whether it may be cut off now."""
+"""The progress of an attempt, and whether it may be cancelled now."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ class AttemptProgress:
         self._until = 0.0
 
     def limit_to(self, seconds: float) -> asyncio.Timeout:
-        """`async with`: the attempt, which TimeoutError ends after so long, or when `cut` is called."""
+        """`async with`: the attempt, which TimeoutError ends after the timeout, or when `cut` is called."""
         self._until = asyncio.get_running_loop().time() + seconds
         self._timeout = asyncio.timeout_at(self._until)
         return self._timeout
@@ -30,7 +30,7 @@ class AttemptProgress:
             self._timeout.reschedule(None)
 
     def leave_doubt(self) -> None:
-        """What a host has taken is recorded."""
+        """The recipients that a host has accepted are recorded."""
         self.in_doubt = False
         if self._timeout is not None and not self._timeout.expired():
             self._timeout.reschedule(self._until)

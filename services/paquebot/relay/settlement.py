@@ -65,7 +65,7 @@ class RelaySettlement:
         self._clock = clock
 
     async def open_recipients(self, job: RelayJob) -> list[RemoteRecipient]:
-        """The recipients without a recorded outcome. What an earlier attempt could not record is recorded first. Raises
+        """The recipients without a recorded outcome. Records first what an earlier attempt could not record. Raises
         PostgresUnavailable."""
         if job.relayed:
             await self._ledger.record([(job.queue_id, path, RecipientOutcome.RELAYED) for path in job.relayed])

@@ -90,9 +90,9 @@ class RelayWorker:
         ):
             job.trace = span.traceparent  # notifications and the next attempt are its children
             if await self._runner.run(attempt):
-                await attempt.claimed.ack()  # or the deferred would be tried at once, beside their own later job
+                await attempt.claimed.ack()  # or deferred recipients would be tried now, beside their later job
             else:
-                await attempt.claimed.ack_soon()  # every end is recorded: should the job come again, nothing happens
+                await attempt.claimed.ack_soon()  # every outcome is recorded: a redelivery does nothing
 
     async def _damaged(self, attempt: RelayAttempt, error: BadPack) -> None:
         """S3 may give a whole message wrongly for hours: until the message is too old, the job is deferred."""
@@ -118,7 +118,7 @@ class RelayWorker:
         await self._settlement.hand_over(attempt.job, delivered, attempt.claimed.sequence)
 
     async def _failed(self, attempt: RelayAttempt, reason: HoldReason) -> None:
-        """The failure may have been chance: the job is tried again some times, then held."""
+        """The failure may have been chance: the job is retried some times, then held."""
         metrics.ATTEMPT[AttemptResult.ERROR].inc()
         failures = attempt.job.failures + 1
         if failures < self._load.tries:

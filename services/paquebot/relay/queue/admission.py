@@ -1,7 +1,7 @@
-"""Which claimed jobs are for now: those wait here for their turn, the others are put back at once.
+"""Admission of claimed jobs: due ones wait here for their turn, the others are put back immediately.
 
-What can never work is held at once and not tried for days: text that PostgreSQL does not store, a name that makes no
-subject, a time that no calendar has. Addresses are not judged here: a bad one is reported to its sender.
+An impossible job is held immediately and not retried for days: text that PostgreSQL does not store, a name that is no
+valid subject, a time outside the calendar. Addresses are not judged here: a bad one is reported to its sender.
 """
 
 import string

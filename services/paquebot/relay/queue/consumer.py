@@ -1,6 +1,6 @@
-"""The loops that claim jobs and keep attempts going, bounded, until the drain.
+"""The loops that claim jobs and run attempts, bounded, until the drain.
 
-Invariants: heartbeats keep every claimed job claimed; what cannot be finished is deferred.
+Invariants: heartbeats keep every claimed job claimed; unfinished jobs are deferred.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ class RelayConsumer:
         self._room.set()
 
     async def run(self, draining: asyncio.Event, drain_seconds: float) -> None:
-        """Until `draining`; then what is under way has `drain_seconds` to end."""
+        """Run until `draining`; then attempts under way have `drain_seconds` to end."""
         claiming = [
             asyncio.create_task(loop)
             for loop in (
@@ -133,7 +133,7 @@ class RelayConsumer:
                     await claimed.in_progress()
 
     async def _drain(self, seconds: float) -> None:
-        """What waits is deferred at once; what is under way may end."""
+        """Defer waiting jobs immediately; attempts under way may end."""
         with contextlib.suppress(QueueUnavailable):
             await self._sources.main.close()  # first, or a pull that is still open gets the deferred jobs
             await self._sources.ahead.close()

@@ -1,4 +1,4 @@
-"""Claimed jobs that are not for now: the consumer keeps them, or the stream stores them anew for later."""
+"""Deferral of claimed jobs: the consumer keeps them, or the stream stores them anew for later."""
 
 import contextlib
 from collections.abc import Callable

@@ -217,7 +217,7 @@ class Destinations(Generic[T]):
         return found.rests_until, found.last
 
     def busy_until(self, key: str) -> float:
-        """Until when its hosts have all the attempts that they may have; 0: they do not."""
+        """The time until which its hosts have their maximum of attempts; 0: they do not."""
         found = self._known.get(key)
         return found.busy_until if found is not None and self._clock() < found.busy_until else 0.0
 
@@ -251,7 +251,7 @@ class Destinations(Generic[T]):
             self.unproven_waiting += found.count if found is not None else 0
 
     def hung(self, key: str) -> None:
-        """Hosts of the destination replied, and let the attempt hang."""
+        """Hosts of the destination replied, but slowly."""
         self._known[key].failures = 0
         self._disprove(key)
 
@@ -268,7 +268,7 @@ class Destinations(Generic[T]):
         self._known.move_to_end(key)
 
     def busy(self, key: str, seconds: float) -> None:
-        """The hosts of the destination have as many attempts as they may have."""
+        """The hosts of the destination have their maximum of attempts."""
         self._known[key].busy_until = self._clock() + seconds
 
     # --- all destinations ---

@@ -1,4 +1,4 @@
-"""The share of one address, whatever domains lead to it: attempts at once, and a rest when it lets them hang.
+"""The share of one address, whatever domains lead to it: concurrent attempts, and a rest when they time out.
 
 Many domains may share one host as their exchanger: they are many destinations and one address. An address
 that has not replied yet gets few attempts; one that let an attempt hang until it failed rests, first
@@ -18,7 +18,7 @@ _MAX_FAILURES = 16
 
 
 class HostBusy(Exception):
-    """The address has as many attempts as it may have; nothing was tried."""
+    """The address has its maximum of attempts; nothing was attempted."""
 
 
 @dataclass(slots=True)

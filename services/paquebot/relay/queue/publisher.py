@@ -1,5 +1,5 @@
-"""Jobs that go back into the stream for later, many in one call: a backlog that cannot be worked on now must pass by
-faster than it arrives, or what is behind it waits."""
+"""Jobs that go back into the stream for later, many in one call: the relay must put back a backlog that it cannot work
+on now faster than it arrives, or the jobs behind it wait."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ class JobPublisher:
         self._batcher: Batcher[Publication, None] = Batcher(self._publish, calls=2, limit=_MAX_BATCH)
 
     async def publish(self, publication: Publication) -> None:
-        """Returns when it is kept. Raises QueueUnavailable."""
+        """Return when the job is stored. Raises QueueUnavailable."""
         await self._batcher.ask(publication)
 
     async def _publish(self, publications: Sequence[Publication]) -> Sequence[Exception | None]:

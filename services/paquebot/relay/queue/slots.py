@@ -68,7 +68,7 @@ class Slots:
         self._draining = True
 
     async def watch_forever(self) -> None:
-        """Attempts that last leave their slots."""
+        """Slow attempts leave their slots."""
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             self._free_slots(time.monotonic())

@@ -77,7 +77,7 @@ class Resolver:
         self._dns = _resolver(settings.dns, settings)
 
     async def hosts(self, route: Route) -> list[Host]:
-        """The hosts to try, best first, at most as many as the settings say. Raises Unroutable."""
+        """The hosts to try, best first, up to the limit of the settings. Raises Unroutable."""
         port = route.port or self._port
         if (address := _literal(route.host)) is not None:
             return [self._at_literal(route, address, port)]
