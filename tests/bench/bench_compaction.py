@@ -111,7 +111,7 @@ def show(what: str, cost: Cost, messages: int) -> None:
 
 
 async def deliver(stores: Stores, options: argparse.Namespace) -> None:
-    scatterer = Scatterer(stores, age=2 * DAY, octets=options.bytes)
+    scatterer = Scatterer(stores, age=2 * DAY, size=options.bytes)
     for first in range(0, options.messages, options.in_pack):
         await scatterer.pack(*([1 + n % options.accounts] for n in range(first, first + options.in_pack)))
 

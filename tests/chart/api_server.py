@@ -1,5 +1,5 @@
-"""The few answers of a Kubernetes API that helm's `lookup` asks for, so that a second rendering finds the Secrets
-of the first. On a real API server the same is tried by tests/cluster."""
+"""The answers of a Kubernetes API that helm's `lookup` needs, so that a second rendering finds the Secrets of the
+first. tests/cluster tests the same with a real API server."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _APPS = {
 
 
 def owned(item: dict[str, Any], release: str, namespace: str) -> dict[str, Any]:
-    """`item` with what helm adds to all that it makes."""
+    """Return `item` with the labels and annotations that helm adds to all its objects."""
     notes = {"meta.helm.sh/release-name": release, "meta.helm.sh/release-namespace": namespace}
     metadata = item["metadata"]
     return {**item, "metadata": {**metadata, "annotations": {**metadata.get("annotations", {}), **notes}}}
 
 
 def _stored(secret: dict[str, Any]) -> dict[str, Any]:
-    """As the API server keeps it: `stringData` has become `data`."""
+    """Return the object as the API server stores it: with `data` instead of `stringData`."""
     data = dict(secret.get("data", {}))
     for key, value in secret.get("stringData", {}).items():
         data[key] = base64.b64encode(value.encode()).decode()
@@ -103,7 +103,7 @@ def api_server(
                     }
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: the test's output is not a log."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

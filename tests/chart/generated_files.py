@@ -1,6 +1,6 @@
-"""Files of the chart that the code knows best: charts/paquebot/generated, which its templates read.
+"""Files of the chart that are generated from the code: charts/paquebot/generated, which its templates read.
 
-`python -m chart.generated_files` writes them anew; with `--check` it only says whether they are up to date.
+`python -m chart.generated_files` writes them; with `--check` it only reports whether they are up to date.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def _kind(hint: Any) -> str:
         return _KINDS[hint]
     if typing.get_origin(hint) is tuple:
         kind = _kind(typing.get_args(hint)[0])
-        # Several listeners are written as one is, with commas; so are networks. Of other lists nothing is known here.
+        # A list of listeners or networks is written with commas. The kinds of other lists are unknown here.
         return {"network": "networks", "listen": "listen"}.get(kind, "text")
-    # What may be nothing may be written as nothing: no pattern for it.
+    # An optional setting may be empty, so it has no pattern.
     return "text"
 
 
@@ -65,7 +65,7 @@ def settings() -> str:
 
 
 def defaults(text: str) -> str:
-    """defaults.json: the values of `text`, each with a comment of its own as a list of one."""
+    """defaults.json: the values of `text`; a value with its own comment is a list of one."""
     leaves = {value.path for value in documented(text)}
 
     def wrapped(tree: dict[str, Any], above: str) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def defaults(text: str) -> str:
 
 
 def engines_code() -> str:
-    """engines.txt: a hash of the code that runs the bundled engines, and of the packages that they are."""
+    """engines.txt: a hash of the code that runs the bundled engines, and of their packages."""
     command = ROOT / "services" / "paquebot" / "cli"
     digest = hashlib.sha256()
     for path in sorted((command / "engines").glob("*.py")):

@@ -1,4 +1,4 @@
-"""What `helm template` makes of the chart: whole objects, as a cluster would get them."""
+"""The objects that `helm template` renders from the chart, as a cluster would get them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KEDA = ("keda.sh/v1alpha1/ScaledObject",)
 
 
 class Refused(Exception):
-    """helm would not render; the text is what the person reads."""
+    """helm refused to render; the text is helm's message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class Rendered:
         return {(item["kind"], _moment(item) + item["metadata"]["name"]): item for item in self.objects}
 
     def pods(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """Every pod template, also of jobs and tests: (kind, name) to {"metadata", "spec"}. What is made after the
-        release has gone has a name that begins with `post-delete:`."""
+        """Every pod template, also of jobs and tests: (kind, name) to {"metadata", "spec"}. The names of objects that
+        are created after the release was deleted begin with `post-delete:`."""
         found = {}
         for item in self.objects:
             match item["kind"]:

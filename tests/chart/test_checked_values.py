@@ -1,4 +1,4 @@
-"""Values that could not work are refused before anything is made, in words that say what to do."""
+"""The chart refuses values that cannot work before helm creates an object, with a message about the remedy."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_setting_of_the_wrong_form_is_refused(path: str, name: str, value: str
     assert f'{path}.settings: {name} is "{value}", which is not {what}' in str(refused.value)
 
 
-def test_what_the_services_read_is_taken() -> None:
+def test_every_form_that_the_services_read_is_accepted() -> None:
     """Every form that runtime/settings.py knows, also as YAML's own numbers and booleans."""
     render(
         {
@@ -74,7 +74,7 @@ def test_what_the_services_read_is_taken() -> None:
     )
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_together() -> None:
     values = {"imap.settings": {"PAQUEBOT_A": "1"}, "pop3.settings": {"PAQUEBOT_B": "1"}, "relay.inFlight": "1GiB"}
     with pytest.raises(Refused) as refused:
         render(values)
@@ -109,11 +109,11 @@ def test_memory_that_a_pod_could_not_have_is_refused(values: Values, message: st
 
 
 @pytest.mark.parametrize("limit", [None, "2Gi", "2147483648", 2147483648, "1.5G"])
-def test_memory_that_is_enough_or_without_a_limit_is_taken(limit: Any) -> None:
+def test_memory_that_is_enough_or_unlimited_is_accepted(limit: Any) -> None:
     render({"delivery.inFlight": "700MiB", "delivery.resources.limits": {"memory": limit} if limit else None})
 
 
-def test_the_defaults_leave_what_docs_hostile_input_says() -> None:
+def test_the_defaults_leave_the_memory_that_docs_hostile_input_states() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
     for part in ("delivery", "relay", "imap", "pop3"):
         assert 2 * parse_bytes(values[part]["inFlight"]) <= 512 << 20
@@ -139,7 +139,7 @@ def test_networks_sizes_and_durations_have_their_form(values: Values) -> None:
         render(values)
 
 
-def test_a_volume_that_is_there_is_not_changed_in_the_middle_of_an_upgrade(tmp_path: Path) -> None:
+def test_an_upgrade_changes_no_existing_volume(tmp_path: Path) -> None:
     engines = render().of_kind("StatefulSet").values()
 
     def upgrade(values: Values) -> None:

@@ -1,4 +1,4 @@
-"""The demo: accounts with a random password, which are not reachable from outside by accident."""
+"""The demo: accounts with a random password, which the world cannot reach by accident."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def guests(rendered: Rendered) -> dict[str, str]:
     return {entry["name"]: entry["value"] for entry in container["env"] if "_GUEST_" in entry["name"]}
 
 
-def test_the_password_is_drawn_anew_for_each_installation() -> None:
+def test_each_installation_has_a_new_password() -> None:
     first, second = password(render(DEMO)), password(render(DEMO))
 
     assert first != second
@@ -49,10 +49,10 @@ def test_the_job_gives_the_accounts_the_password_of_the_secret() -> None:
 
 
 def test_an_upgrade_keeps_the_password_and_ends_no_session_for_it(tmp_path: Path) -> None:
-    """Without a job that gave it to the accounts, they get it again: what they have is not known."""
+    """Without a completed job the accounts get the password again, because their present one is unknown."""
     installed = render(DEMO)
     (job,) = (job for name, job in installed.of_kind("Job").items() if name.startswith("mail-demo-"))
-    job["metadata"]["name"] = "mail-demo-0"  # a rendering is always of revision 1
+    job["metadata"]["name"] = "mail-demo-0"  # a rendering always has revision 1
     for jobs, reset in (((), "true"), ((job,), "false")):
         with api_server(installed.of_kind("Secret").values(), tmp_path, jobs) as kubeconfig:
             upgraded = render(DEMO, more=("--dry-run=server", "--is-upgrade", "--kubeconfig", str(kubeconfig)))
@@ -60,7 +60,7 @@ def test_an_upgrade_keeps_the_password_and_ends_no_session_for_it(tmp_path: Path
         assert job_env(upgraded)["PAQUEBOT_DEMO_RESET"]["value"] == reset
 
 
-def test_a_secret_of_one_s_own_is_used() -> None:
+def test_the_user_s_own_secret_is_used() -> None:
     rendered = render({**DEMO, "demo.existingSecret": "mine"})
 
     assert "mail-demo" not in rendered.of_kind("Secret")
@@ -84,7 +84,7 @@ def test_mail_services_of_a_demo_stay_in_the_cluster() -> None:
 
 @pytest.mark.parametrize("kind", ["LoadBalancer", "NodePort"])
 @pytest.mark.parametrize("path", TYPES)
-def test_a_demo_is_not_shown_to_the_world_unasked(path: str, kind: str) -> None:
+def test_a_public_demo_needs_demo_public(path: str, kind: str) -> None:
     with pytest.raises(Refused, match=rf"{TYPES[path]}: a Service of type {kind} .*demo\.public=true"):
         render({**DEMO, path: kind})
 
@@ -92,13 +92,13 @@ def test_a_demo_is_not_shown_to_the_world_unasked(path: str, kind: str) -> None:
     assert shown.get("Service", f"mail-{TYPES[path]}")["spec"]["type"] == kind
 
 
-def test_separate_submission_is_looked_at_too() -> None:
+def test_separate_submission_is_checked_too() -> None:
     values = {**DEMO, "smtpIngress.submission.separate": True, "smtpIngress.submission.service.type": "NodePort"}
     with pytest.raises(Refused, match="submission: a Service of type NodePort"):
         render(values)
 
 
-def test_the_accounts_of_a_demo_write_here_only_also_when_it_is_turned_off() -> None:
+def test_demo_accounts_send_to_local_addresses_only_even_after_the_demo_is_disabled() -> None:
     for values in ({}, DEMO, {"demo.relay": True}):
         assert guests(render(values)) == {
             "PAQUEBOT_GUEST_DOMAINS": "paquebot.test",
@@ -112,7 +112,7 @@ def _nats_ports(rendered: Rendered) -> set[int]:
     return {port["port"] for port in rendered.get("Service", "mail-nats")["spec"]["ports"]}
 
 
-def test_the_monitor_of_nats_is_shown_to_keda_only() -> None:
+def test_only_keda_reaches_the_monitor_of_nats() -> None:
     assert _nats_ports(render()) == {2422}
     for values in ({"delivery.keda.enabled": True}, {"relay.keda.enabled": True}, {"bundled.nats.monitor": True}):
         rendered = render(values, api_versions=("keda.sh/v1alpha1/ScaledObject",))

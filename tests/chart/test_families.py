@@ -1,4 +1,4 @@
-"""IPv4, IPv6 and both: what pods listen on follows what Services ask for."""
+"""IPv4, IPv6 and both: pods listen on the address families of the Services."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAMILIES = {"0.0.0.0": {"IPv4"}, "[::]": {"IPv4", "IPv6"}}
 
 
 def _listeners(rendered: Rendered) -> dict[tuple[str, str], str]:
-    """(pod, variable) to the value of every listener of every pod, but empty ones."""
+    """Return (pod, variable) to the value of every listener of every pod, except empty ones."""
     return {
         (name, entry["name"]): entry["value"]
         for (_, name), template in rendered.pods().items()
@@ -52,9 +52,7 @@ def _served(rendered: Rendered) -> set[frozenset[str]]:
     ],
     ids=str,
 )
-def test_every_listener_of_every_pod_serves_the_families_that_were_asked_for(
-    values: dict[str, Any], families: str
-) -> None:
+def test_every_listener_of_every_pod_serves_the_requested_families(values: dict[str, Any], families: str) -> None:
     rendered = render({**values, "demo.enabled": True, "internalTls.acceptPlain": True, "bundled.nats.monitor": True})
 
     assert _served(rendered) == {frozenset(families.split())}
@@ -87,7 +85,7 @@ def test_a_family_without_a_listener_is_refused(values: dict[str, Any], message:
     assert f"{message}, but listen (0.0.0.0) has no such address" in str(refused.value)
 
 
-def test_a_service_asks_for_its_families_and_no_other_does() -> None:
+def test_only_a_service_with_families_requests_them() -> None:
     rendered = render({"imap.service.ipFamilies": ["IPv6", "IPv4"], "imap.service.ipFamilyPolicy": "RequireDualStack"})
 
     spec = rendered.get("Service", "mail-imap")["spec"]
@@ -102,7 +100,7 @@ def test_a_connection_to_other_hosts_may_be_of_either_family() -> None:
 
 
 def test_every_listener_of_the_services_gets_the_address() -> None:
-    """A listener that the chart does not set would stay at loopback."""
+    """A listener that the chart does not set would listen on loopback."""
     listeners = _listeners(render({"listen": "[::]"}))
     for component in SERVICES.values():
         service = next(item for item in COMMANDS if item.name == component.replace("-", "_"))

@@ -1,4 +1,4 @@
-"""Each pod has its own certificate for gRPC and no other's; they work, and upgrades renew them without a break."""
+"""Each pod has only its own certificate for gRPC; certificates work, and upgrades renew them without an outage."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _environment(template: dict[str, Any]) -> dict[str, str]:
 
 
 def _secrets(template: dict[str, Any]) -> dict[str, str]:
-    """Secrets that a pod mounts: name of the volume to the Secret's."""
+    """Return the Secrets that a pod mounts: name of the volume to name of the Secret."""
     return {
         volume["name"]: volume["secret"]["secretName"] for volume in template["spec"]["volumes"] if "secret" in volume
     }
@@ -101,7 +101,7 @@ def _files(secret: dict[str, Any], directory: Path) -> dict[str, str]:
     return {**paths, "PAQUEBOT_GRPC_TLS_DOMAIN": "mail.post.paquebot.internal"}
 
 
-async def test_the_services_talk_with_them(tmp_path: Path) -> None:
+async def test_services_connect_with_the_certificates(tmp_path: Path) -> None:
     secrets = default().of_kind("Secret")
     server = _files(secrets["mail-grpc-recipient-validation"], tmp_path / "server")
     strangers = render().of_kind("Secret")["mail-grpc-imap"]
@@ -121,21 +121,21 @@ async def test_the_services_talk_with_them(tmp_path: Path) -> None:
 
 
 def _upgraded(secrets: Iterable[dict[str, Any]], directory: Path) -> dict[str, dict[str, Any]]:
-    """The Secrets of gRPC after an upgrade of a cluster that holds `secrets`."""
+    """Return the Secrets of gRPC after an upgrade of a cluster that has `secrets`."""
     with api_server(secrets, directory) as kubeconfig:
         rendered = render(more=("--dry-run=server", "--is-upgrade", "--kubeconfig", str(kubeconfig)))
     return {name: item for name, item in rendered.of_kind("Secret").items() if "-grpc-" in name}
 
 
 def _due(secrets: dict[str, dict[str, Any]], *names: str) -> dict[str, dict[str, Any]]:
-    """The same, and the time to renew these has come."""
+    """Return the secrets, of which these are due for renewal."""
     aged = copy.deepcopy(secrets)
     for name in names:
         aged[name]["metadata"]["annotations"]["paquebot/renew-after"] = "1"
     return aged
 
 
-def test_a_certificate_is_renewed_alone_when_its_time_has_come(tmp_path: Path) -> None:
+def test_only_a_certificate_that_is_due_is_renewed(tmp_path: Path) -> None:
     before = default().of_kind("Secret")
     after = _upgraded(_due(before, "mail-grpc-imap").values(), tmp_path)
 
@@ -147,7 +147,7 @@ def test_a_certificate_is_renewed_alone_when_its_time_has_come(tmp_path: Path) -
 def test_a_new_authority_is_trusted_by_all_before_it_signs_anything(tmp_path: Path) -> None:
     first = default().of_kind("Secret")
     (old,) = _certificates(first["mail-grpc-ca"], "ca.crt")
-    # The authority's time has come, and that of one certificate at once.
+    # The authority and one certificate are due together.
     second = _upgraded(_due(first, "mail-grpc-ca", "mail-grpc-pop3").values(), tmp_path)
     (new,) = _certificates(second["mail-grpc-ca"], "ca.crt")
 
@@ -164,7 +164,7 @@ def test_a_new_authority_is_trusted_by_all_before_it_signs_anything(tmp_path: Pa
     assert third["mail-grpc-relay"] == second["mail-grpc-relay"]
 
 
-def test_without_its_authority_every_certificate_is_made_anew(tmp_path: Path) -> None:
+def test_without_its_authority_every_certificate_is_replaced(tmp_path: Path) -> None:
     before = default().of_kind("Secret")
     after = _upgraded([item for name, item in before.items() if name != "mail-grpc-ca"], tmp_path)
     (authority,) = _certificates(after["mail-grpc-ca"], "ca.crt")
@@ -173,7 +173,7 @@ def test_without_its_authority_every_certificate_is_made_anew(tmp_path: Path) ->
         _certificates(after[f"mail-grpc-{caller}"])[0].verify_directly_issued_by(authority)
 
 
-def test_certificates_come_from_where_the_values_say() -> None:
+def test_the_values_name_the_secrets_of_certificates() -> None:
     issued = render({"internalTls.certManager.enabled": True}, api_versions=CERT_MANAGER)
     leaves = {c["spec"]["secretName"]: c for c in issued.of_kind("Certificate").values() if not c["spec"].get("isCA")}
     for component in SERVICES.values():
@@ -195,7 +195,7 @@ def test_certificates_come_from_where_the_values_say() -> None:
 
 
 def _open(rendered: Rendered) -> dict[str, int]:
-    """Ports of gRPC by name, the same in the pod, its Service and its policy."""
+    """Return the ports of gRPC by name, which are the same in the pod, its Service and its policy."""
     container = rendered.pods()["Deployment", "mail-recipient-validation"]["spec"]["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"] if port["name"] != "metrics"}
     service = rendered.get("Service", "mail-recipient-validation")["spec"]["ports"]
@@ -205,7 +205,7 @@ def _open(rendered: Rendered) -> dict[str, int]:
     return ports
 
 
-def test_only_tls_is_served_unless_the_values_say_otherwise() -> None:
+def test_only_tls_is_served_unless_accept_plain_is_set() -> None:
     def environment(rendered: Rendered) -> dict[str, str]:
         return _environment(rendered.pods()["Deployment", "mail-recipient-validation"])
 

@@ -1,4 +1,4 @@
-"""What stays in the cluster stays in the manifest: `helm rollback` fails for the one without the other."""
+"""Objects that stay in the cluster stay in the manifest, because `helm rollback` fails otherwise."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _upgraded(secrets: list[dict[str, Any]], directory: Path, values: dict[str, 
 
 
 def _own(name: str) -> dict[str, Any]:
-    """A Secret of the user's with every key that may be asked for."""
+    """Return a user's Secret with every key that a service may need."""
     keys = ("nats-user", "nats-password", "s3-access-key", "s3-secret-key", "postgres-password", "admin-token")
     metadata = {"name": name, "namespace": NAMESPACE}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": dict.fromkeys(keys, "dGVzdA==")}
@@ -67,7 +67,7 @@ def test_every_kept_secret_is_in_the_manifest_after(switch: str, tmp_path: Path)
     assert after.keys() >= before.keys()
     for name, item in before.items():
         assert after[name]["data"].keys() >= item["data"].keys(), name
-        if name != "mail-engines":  # they accept the logins of the user's Secret
+        if name != "mail-engines":  # the engines accept the logins of the user's Secret
             assert after[name]["data"].items() >= item["data"].items(), name
         assert after[name]["type"] == item["type"]
         assert after[name]["metadata"]["annotations"] == item["metadata"]["annotations"], name
@@ -83,5 +83,5 @@ def test_a_secret_that_is_not_this_release_s_is_left_alone(tmp_path: Path) -> No
     assert not {"mail-tls", "mail-demo"} & after.of_kind("Secret").keys()
 
 
-def test_what_was_deleted_does_not_come_back(tmp_path: Path) -> None:
+def test_a_deleted_object_is_not_restored(tmp_path: Path) -> None:
     assert "mail-tls" not in _upgraded([], tmp_path, {"tls.existingSecret": "mine"}).of_kind("Secret")

@@ -1,4 +1,4 @@
-"""Names of objects: refused at once where they cannot be, never the same for two releases."""
+"""Names of objects: the chart refuses impossible ones, and two releases never share one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_release_whose_name_cannot_begin_a_service_s_is_refused_in_one_sentenc
     assert _names(_render(release, "--set", "fullnameOverride=mail")) >= {"mail-imap", "mail-smtp-ingress"}
 
 
-def test_helm_lint_takes_a_name_as_well() -> None:
+def test_helm_lint_accepts_a_name_too() -> None:
     done = subprocess.run([str(HELM), "lint", "--strict", str(CHART)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
 
@@ -45,7 +45,7 @@ def test_helm_lint_takes_a_name_as_well() -> None:
 def test_two_long_names_that_begin_alike_have_no_object_in_common() -> None:
     first, second = _names(_render(LONG)), _names(_render(LONG[:-1] + "x"))
 
-    assert len(LONG) == 53, "helm takes no longer ones"
+    assert len(LONG) == 53, "helm's maximum"
     assert not first & second
     limited = [item["metadata"]["name"] for item in _render(LONG).objects if item["kind"] in ("Service", *WORKLOADS)]
     assert max(map(len, limited)) <= LONGEST
@@ -76,7 +76,7 @@ def test_an_installation_with_a_name_that_was_cut_keeps_it(kind: str, tmp_path: 
 
 
 @pytest.mark.parametrize("release", ["true", "null", "on", "y", "1e3", "007", "0x1f"])
-def test_a_name_that_yaml_takes_for_something_else_stays_a_name(release: str) -> None:
+def test_a_name_that_yaml_reads_as_another_type_stays_a_name(release: str) -> None:
     rendered = _render(release, "--set-string", "fullnameOverride=null,image.tag=1e3")
 
     for item in rendered.objects:
@@ -87,7 +87,7 @@ def test_a_name_that_yaml_takes_for_something_else_stays_a_name(release: str) ->
 
 
 def test_a_hash_that_looks_like_a_number_stays_a_hash() -> None:
-    """One in some hundred hashes of 16 digits would be read as a number, such as 1234567890123e45."""
+    """YAML would read one in a few hundred hashes of 16 digits as a number, such as 1234567890123e45."""
     text = helm("template", "mail", str(CHART))
     hashes = re.findall(r"(?m)^ *(?:paquebot|checksum)/[a-z-]+: (.*)$", text)
     assert len(hashes) > 20

@@ -1,4 +1,4 @@
-"""Every object of every example is valid and fits the others."""
+"""Every object of every example is valid and consistent with the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "gitops": ("values-gitops.yaml",),
 }
 EXTENSIONS = {"monitoring.coreos.com", "cert-manager.io", "keda.sh"}
-"""API groups of others' controllers, for which Kubernetes has no schema."""
+"""API groups of third-party controllers, for which Kubernetes has no schema."""
 KUBERNETES = ("1.29", "1.31", "1.34", "1.36")
 
 
@@ -30,7 +30,7 @@ each_example = pytest.mark.parametrize("name", EXAMPLES)
 
 
 @each_example
-def test_helm_finds_nothing_to_complain_of(name: str) -> None:
+def test_helm_lint_finds_no_fault(name: str) -> None:
     files = [part for file in EXAMPLES[name] for part in ("--values", str(CHART / file))]
 
     helm("lint", "--strict", str(CHART), *files)
@@ -46,21 +46,21 @@ def test_every_object_fits_the_schema_of_kubernetes(name: str, version: str) -> 
 
 
 @each_example
-def test_no_object_is_made_twice(name: str) -> None:
+def test_no_object_is_rendered_twice(name: str) -> None:
     rendered = example(name)
 
     assert len(rendered.by_identity()) == len(rendered.objects)
 
 
 @each_example
-def test_each_service_is_a_deployment_of_its_own(name: str) -> None:
+def test_each_service_has_its_own_deployment(name: str) -> None:
     deployments = example(name).of_kind("Deployment")
 
     assert {f"mail-{component}" for component in SERVICES.values()} <= set(deployments)
 
 
 @each_example
-def test_every_selector_means_the_pods_of_one_workload(name: str) -> None:
+def test_every_selector_matches_the_pods_of_one_workload(name: str) -> None:
     rendered = example(name)
     pods = {identity: template["metadata"]["labels"] for identity, template in rendered.pods().items()}
 
@@ -79,7 +79,7 @@ def test_every_selector_means_the_pods_of_one_workload(name: str) -> None:
 
 
 @each_example
-def test_every_port_of_a_service_is_one_that_its_pods_open(name: str) -> None:
+def test_the_pods_of_a_service_open_every_port_of_it(name: str) -> None:
     rendered = example(name)
 
     for service in rendered.of_kind("Service").values():
@@ -92,7 +92,7 @@ def test_every_port_of_a_service_is_one_that_its_pods_open(name: str) -> None:
 
 
 @each_example
-def test_scaling_objects_name_a_deployment_that_leaves_its_replicas_to_them(name: str) -> None:
+def test_scaling_objects_name_a_deployment_without_replicas(name: str) -> None:
     rendered = example(name)
     deployments = rendered.of_kind("Deployment")
 
@@ -102,7 +102,7 @@ def test_scaling_objects_name_a_deployment_that_leaves_its_replicas_to_them(name
             assert "replicas" not in target["spec"], item["metadata"]["name"]
 
 
-def test_the_examples_show_what_they_are_for() -> None:
+def test_each_example_has_the_objects_of_its_purpose() -> None:
     assert {"mail-delivery", "mail-relay"} <= {
         item["spec"]["scaleTargetRef"]["name"] for item in example("keda").of_kind("ScaledObject").values()
     }
@@ -112,7 +112,7 @@ def test_the_examples_show_what_they_are_for() -> None:
 
 
 def _references(template: dict[str, Any]) -> set[tuple[str, str]]:
-    """(Secret, key) of every environment variable of a pod."""
+    """Return (Secret, key) of every environment variable of a pod."""
     found = set()
     for container in template["spec"]["containers"]:
         for entry in container.get("env", []):
@@ -122,7 +122,7 @@ def _references(template: dict[str, Any]) -> set[tuple[str, str]]:
     return found
 
 
-def test_every_secret_that_a_pod_reads_is_there() -> None:
+def test_every_secret_that_a_pod_reads_exists() -> None:
     rendered = example("default")
     there = {
         (name, key)
@@ -145,7 +145,7 @@ def test_a_service_reads_no_credentials_but_its_own(component: str) -> None:
     assert all("secretRef" not in source for c in template["spec"]["containers"] for source in c.get("envFrom", []))
 
 
-def test_no_secret_holds_a_password_of_two_services() -> None:
+def test_no_secret_has_passwords_of_two_services() -> None:
     secrets = example("default").of_kind("Secret")
     values = [
         (name, value)

@@ -1,4 +1,4 @@
-"""Every pod runs restricted, answers the kubelet truthfully, and has the time its drain needs."""
+"""Every pod runs restricted, answers the kubelet's probes, and has the time that its drain needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _containers(template: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _environment(template: dict[str, Any]) -> dict[str, str]:
-    """Variables of the first container; a value from elsewhere stands as 16 letters."""
+    """Return the variables of the first container; 16 letters stand for a value from a Secret or field."""
     return {entry["name"]: entry.get("value", "w" * 16) for entry in template["spec"]["containers"][0]["env"]}
 
 
@@ -51,17 +51,17 @@ def test_a_pod_meets_the_restricted_standard(identity: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("component", SERVICES.values())
-def test_probes_ask_the_port_that_no_limit_guards(component: str) -> None:
+def test_probes_use_the_port_without_a_connection_limit(component: str) -> None:
     container = default().pods()["Deployment", f"mail-{component}"]["spec"]["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
 
     assert ports["metrics"] == 2900
     assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "metrics"}
     assert container["startupProbe"]["httpGet"] == {"path": "/livez", "port": "metrics"}
-    # Also where gRPC has its own: a kubelet has no certificate to show there.
+    # Also where gRPC has its own probe: a kubelet has no client certificate.
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
     for name in ("livenessProbe", "readinessProbe"):
-        # A probe of ours may take 2 s to say that an engine does not answer.
+        # A readiness probe may take 2 s to report that an engine does not answer.
         assert container[name]["timeoutSeconds"] >= 3
 
 

@@ -1,4 +1,4 @@
-"""What renders without a cluster (Argo CD, `helm template`) gets the same text each time when Secrets are named."""
+"""Rendering without a cluster (Argo CD, `helm template`) gives the same text each time when the values name Secrets."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def _twice(values: dict[str, Any], files: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_every_example_is_rendered_the_same_twice(example: str) -> None:
     values = dict(NAMED)
-    if example == "values-production.yaml":  # it asks cert-manager, and has engines of its own
+    if example == "values-production.yaml":  # it uses cert-manager and external engines
         del values["tls.existingSecret"]
-    if example == "values-gitops.yaml":  # it names them itself
+    if example == "values-gitops.yaml":  # its values name them already
         values = {}
     _twice({**values, "demo.existingSecret": "s-demo"}, (example,) if example else ())
 
 
-def test_certificates_between_services_are_expected_where_they_would_be_made() -> None:
+def test_pods_mount_certificates_that_the_rendering_does_not_create() -> None:
     rendered = render(NAMED)
 
     for component in ("imap", "smtp-ingress", "recipient-validation"):
@@ -40,7 +40,7 @@ def test_certificates_between_services_are_expected_where_they_would_be_made() -
         assert found == f"mail-grpc-{component}"
 
 
-def test_helm_itself_still_makes_them_beside_secrets_that_it_can_see(tmp_path: Path) -> None:
+def test_helm_still_creates_certificates_beside_secrets_that_it_can_read(tmp_path: Path) -> None:
     keys = ("nats-user", "nats-password", "s3-access-key", "s3-secret-key", "postgres-password", "admin-token")
     there = [
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"s-{user}"}, "data": dict.fromkeys(keys, "eA==")}
@@ -51,6 +51,6 @@ def test_helm_itself_still_makes_them_beside_secrets_that_it_can_see(tmp_path: P
     assert {"mail-grpc-ca", "mail-grpc-imap", "mail-grpc-admin"} <= rendered.of_kind("Secret").keys()
 
 
-def test_a_secret_of_the_bundled_engines_alone_is_refused_as_before() -> None:
+def test_a_secret_of_the_bundled_engines_alone_is_refused() -> None:
     with pytest.raises(Refused, match=r"set secrets\.existing\.engines too"):
         render({"secrets.existing.imap": "mine"})

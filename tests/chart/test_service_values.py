@@ -1,4 +1,4 @@
-"""What the values of a service do to its objects."""
+"""The effect of a service's values on its objects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _values(rendered: Rendered, component: str) -> dict[str, str]:
     return {entry["name"]: entry["value"] for entry in _environment(rendered, component) if "value" in entry}
 
 
-def test_settings_replace_what_the_chart_sets_and_each_name_stands_once() -> None:
+def test_settings_replace_the_chart_s_variables_and_each_name_occurs_once() -> None:
     rendered = render(
         {
             "imap.settings": {
@@ -47,7 +47,7 @@ def test_settings_replace_what_the_chart_sets_and_each_name_stands_once() -> Non
     assert _values(rendered, "pop3")["PAQUEBOT_LOG_LEVEL"] == "info"
 
 
-def test_the_drain_is_set_where_the_grace_period_follows() -> None:
+def test_the_drain_has_a_value_that_also_sets_the_grace_period() -> None:
     with pytest.raises(Refused, match="drainSeconds"):
         render({"relay.settings": {"PAQUEBOT_DRAIN": "5m"}})
 
@@ -55,12 +55,12 @@ def test_the_drain_is_set_where_the_grace_period_follows() -> None:
     assert pod["terminationGracePeriodSeconds"] == 305
 
 
-def test_only_one_may_scale_a_deployment() -> None:
+def test_autoscaling_and_keda_exclude_each_other() -> None:
     with pytest.raises(Refused, match="delivery: enable autoscaling or keda, not both"):
         render({"delivery.autoscaling.enabled": True, "delivery.keda.enabled": True}, api_versions=KEDA)
 
 
-def test_keda_asks_for_the_consumers_that_the_services_open() -> None:
+def test_keda_reads_the_consumers_that_the_services_open() -> None:
     rendered = render(files=("values-keda.yaml",), api_versions=KEDA)
 
     for component, consumer in (("delivery", DELIVERY), ("relay", RELAY)):
@@ -73,7 +73,7 @@ def test_keda_asks_for_the_consumers_that_the_services_open() -> None:
 @pytest.mark.parametrize(
     ("component", "module"), [("smtp-ingress", "smtp_ingress"), ("imap", "imap"), ("pop3", "pop3")]
 )
-def test_keda_asks_prometheus_for_a_metric_that_the_service_has(component: str, module: str) -> None:
+def test_keda_queries_prometheus_for_a_metric_that_the_service_has(component: str, module: str) -> None:
     metrics = importlib.import_module(f"paquebot.{module}.metrics")
     gauge = metrics.OPEN_SESSIONS if module == "smtp_ingress" else metrics.SESSIONS
     names = {family.name for family in gauge.collect()}
@@ -84,7 +84,7 @@ def test_keda_asks_prometheus_for_a_metric_that_the_service_has(component: str, 
     assert trigger["metadata"]["query"].partition("(")[2].partition("{")[0] in names
 
 
-def test_sessions_need_a_prometheus_to_be_known() -> None:
+def test_scaling_by_sessions_needs_the_address_of_prometheus() -> None:
     with pytest.raises(Refused, match=r"keda\.prometheus\.serverAddress"):
         render({"imap.keda.enabled": True}, api_versions=KEDA)
 
@@ -99,7 +99,7 @@ def test_pods_are_spread_by_their_own_labels() -> None:
         assert rule["labelSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
 
 
-def test_a_rule_with_a_selector_of_its_own_keeps_it() -> None:
+def test_a_rule_with_its_own_selector_keeps_it() -> None:
     rule = {
         "maxSkew": 2,
         "topologyKey": "zone",
@@ -155,7 +155,7 @@ def test_submission_reaches_the_engines_and_the_directory_as_smtp_ingress_does()
     assert not reaches("mail-postgres", "postgres")
 
 
-def test_only_our_pods_may_ask_who_exists() -> None:
+def test_only_our_pods_reach_recipient_validation() -> None:
     rules = render().get("NetworkPolicy", "mail-recipient-validation")["spec"]["ingress"]
 
     (rule,) = [rule for rule in rules if {"port": "grpc", "protocol": "TCP"} in rule["ports"]]
@@ -163,12 +163,12 @@ def test_only_our_pods_may_ask_who_exists() -> None:
     assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/instance"] == RELEASE
 
 
-def test_the_service_is_monitored_only_where_the_operator_is() -> None:
+def test_a_service_monitor_needs_the_prometheus_operator() -> None:
     assert not render().of_kind("PodMonitor")
     assert set(render(api_versions=MONITORING).of_kind("PodMonitor")) >= {f"mail-{name}" for name in SERVICES.values()}
 
 
-def test_proxies_and_traces_are_named_to_the_services_when_given() -> None:
+def test_services_get_proxies_and_traces_from_the_values() -> None:
     plain = render()
     given = render({"trustedProxies": ["192.0.2.0/28", "2001:db8::/64"], "tracing.endpoint": "http://otel:4317"})
 
@@ -181,7 +181,7 @@ def test_proxies_and_traces_are_named_to_the_services_when_given() -> None:
         assert _values(given, component)["PAQUEBOT_TRACE_SAMPLE"] == "0.01"
 
 
-def test_a_version_of_the_chart_alone_replaces_no_pods() -> None:
+def test_a_new_version_of_the_chart_alone_replaces_no_pods() -> None:
     for component in SERVICES.values():
         assert "helm.sh/chart" not in render().pods()["Deployment", f"mail-{component}"]["metadata"]["labels"]
 
@@ -194,7 +194,7 @@ def test_a_fixed_port_of_nodes_is_given_to_its_port() -> None:
     assert {port["name"]: port.get("nodePort") for port in service["spec"]["ports"]} == {"imap": None, "imaps": 30993}
 
 
-def test_relay_is_kept_from_networks_that_are_not_public() -> None:
+def test_relay_reaches_no_network_that_is_not_public() -> None:
     rule = _outside(render())
     assert [item["port"] for item in rule["ports"]] == [25, 465, 587]
     blocks = {peer["ipBlock"]["cidr"]: peer["ipBlock"]["except"] for peer in rule["to"]}
@@ -214,7 +214,7 @@ def test_relay_is_kept_from_networks_that_are_not_public() -> None:
         assert any(address.version == network.version and address in network for network in closed), inside
 
 
-def test_an_operator_says_which_networks_relay_is_kept_from() -> None:
+def test_an_operator_sets_the_networks_closed_to_relay() -> None:
     rule = _outside(render({"relay.closedNetworks": ["10.0.0.0/8"]}))
     assert [peer["ipBlock"] for peer in rule["to"]] == [
         {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]},
@@ -230,14 +230,14 @@ def test_relay_knows_the_addresses_of_the_mail_services() -> None:
     assert settings["PAQUEBOT_RELAY_OWN_ADDRESSES"] == "198.51.100.8,198.51.100.7"
 
 
-def test_a_mesh_is_told_that_the_server_speaks_first() -> None:
+def test_ports_declare_to_a_mesh_that_the_server_speaks_first() -> None:
     services = render({"smtpIngress.submission.separate": True}).of_kind("Service")
     for name in ("smtp-ingress", "submission", "imap", "pop3", "nats", "postgres", "s3"):
         assert {port["appProtocol"] for port in services[f"mail-{name}"]["spec"]["ports"]} == {"tcp"}
 
 
 def test_an_empty_list_of_ports_opens_nothing() -> None:
-    """In a NetworkPolicy a rule without ports is one for all of them."""
+    """In a NetworkPolicy a rule without ports applies to all of them."""
     rendered = render({"relay.ports": [], "networkPolicy.dnsPorts": []})
     for name, policy in rendered.of_kind("NetworkPolicy").items():
         for rule in policy["spec"]["egress"]:

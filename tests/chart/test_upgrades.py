@@ -1,4 +1,4 @@
-"""Upgrades: from values of before, with numbers of any size, and without replacing what did not change."""
+"""Upgrades: from values of earlier versions, with numbers of any size, and without replacing unchanged objects."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.chart.values_table import documented
 VALUES = (CHART / "values.yaml").read_text("utf-8")
 
 
-def test_the_lists_of_what_the_code_knows_are_up_to_date() -> None:
+def test_the_files_generated_from_the_code_are_up_to_date() -> None:
     for path, text in files().items():
         assert path.read_text("utf-8") == text, "run make chart-docs"
 
 
 def _without(path: str) -> Rendered:
-    """As `helm upgrade --reuse-values` renders a chart that brought the value."""
+    """Render as `helm upgrade --reuse-values` does with a chart that introduced the value."""
     return render({path: None})
 
 
@@ -36,7 +36,7 @@ def test_a_whole_group_that_is_missing_is_as_in_values_yaml(path: str) -> None:
 
 
 def _bare(item: dict[str, Any]) -> Any:
-    """Without what is drawn anew at each rendering."""
+    """Return the objects without the parts that are random at each rendering."""
     text = json.dumps({key: value for key, value in item.items() if (item["kind"], key) != ("Secret", "data")})
     found = json.loads(text)
     if item["kind"] == "Secret":
@@ -48,11 +48,11 @@ def _bare(item: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("group", sorted(yaml.safe_load(VALUES)))
 def test_no_value_of_a_group_is_missed(group: str) -> None:
-    """All at once, and the group itself is there."""
+    """All values of a group are missing together; the group itself is there."""
     render({value.path: None for value in documented(VALUES) if value.path.partition(".")[0] == group})
 
 
-def test_null_takes_a_limit_away() -> None:
+def test_null_removes_a_limit() -> None:
     pod = render({"imap.resources.limits": None}).pods()["Deployment", "mail-imap"]["spec"]
     assert "limits" not in pod["containers"][0]["resources"]
 
@@ -69,7 +69,7 @@ def test_large_numbers_stay_whole_numbers() -> None:
 
 
 def test_every_variable_is_text() -> None:
-    """A number or a `yes` in an env value is refused by Kubernetes."""
+    """Kubernetes refuses a number or a `yes` in an env value."""
     rendered = render(
         {"imap.settings": {"PAQUEBOT_LOG_ADDRESSES": "yes", "PAQUEBOT_IMAP_ERRORS": 9}, "janitor.settings": {}}
     )
@@ -108,7 +108,7 @@ def test_an_upgrade_to_another_image_leaves_the_engines_running(tmp_path: Path) 
     assert images({"image.tag": "2"}) == {"paquebot-engines:2"}
 
 
-def test_engines_that_are_replaced_together_end_one_after_another() -> None:
+def test_engines_replaced_together_stop_one_after_another() -> None:
     def pause(engine: str, values: dict[str, Any]) -> tuple[int, int]:
         pod = render(values).pods()["StatefulSet", f"mail-{engine}"]["spec"]
         command = pod["containers"][0].get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", ["0"])
@@ -118,8 +118,8 @@ def test_engines_that_are_replaced_together_end_one_after_another() -> None:
     assert {pause(engine, {"bundled.pauseSeconds": 0}) for engine in ("nats", "s3", "postgres")} == {(0, 50)}
 
 
-def test_what_a_test_made_goes_with_the_release() -> None:
-    """Helm removes no pod of a hook, but one of the same name before it makes another."""
+def test_pods_of_helm_tests_are_deleted_with_the_release() -> None:
+    """Helm removes a hook's pod only before it creates another of the same name."""
     (last,) = [item for item in render().objects if item["metadata"].get("annotations", {}).get(HOOK) == "post-delete"]
     (test,) = [item for item in render().objects if item["metadata"].get("annotations", {}).get(HOOK) == "test"]
 
@@ -133,7 +133,7 @@ def test_what_a_test_made_goes_with_the_release() -> None:
 HOOK = "helm.sh/hook"
 
 
-def test_jobs_say_why_they_failed_and_wait_for_the_engines() -> None:
+def test_jobs_report_why_they_failed_and_wait_for_the_engines() -> None:
     rendered = render({"verify.enabled": True, "demo.enabled": True, "jobs.podAnnotations": {"a": "b"}})
 
     for (kind, name), template in rendered.pods().items():

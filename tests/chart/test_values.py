@@ -1,4 +1,4 @@
-"""What a value changes, and what it does not."""
+"""Each value changes its own objects only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _changed(before: Rendered, after: Rendered) -> set[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A cluster that holds the Secrets of a first installation."""
+    """A cluster with the Secrets of a first installation."""
     secrets = render().of_kind("Secret").values()
     with api_server(secrets, tmp_path_factory.mktemp("cluster")) as path:
         yield path
@@ -39,7 +39,7 @@ def test_without_a_first_installation_secrets_are_new_each_time() -> None:
 
 
 @pytest.mark.parametrize(("key", "component"), SERVICES.items())
-def test_replicas_of_a_service_touch_nothing_else(kubeconfig: Path, key: str, component: str) -> None:
+def test_replicas_of_a_service_change_nothing_else(kubeconfig: Path, key: str, component: str) -> None:
     before, after = _again(kubeconfig), _again(kubeconfig, {f"{key}.replicas": 5})
 
     assert after.get("Deployment", f"mail-{component}")["spec"]["replicas"] == 5
@@ -67,7 +67,7 @@ def test_the_schema_refuses_a_typo_and_names_it(values: dict[str, Any], part: st
         render(values)
 
 
-def test_without_engines_of_its_own_the_chart_asks_for_others() -> None:
+def test_without_bundled_engines_the_chart_requires_external_ones() -> None:
     with pytest.raises(Refused, match=r"(?s)nats.*s3.*postgres|bundled"):
         render({"bundled.enabled": False})
 
@@ -81,7 +81,7 @@ def test_the_image_of_the_engines_follows_the_image() -> None:
         assert (container["image"], container["imagePullPolicy"]) == (expected, "Never"), name
 
 
-def test_submission_can_be_a_deployment_of_its_own() -> None:
+def test_submission_can_have_its_own_deployment() -> None:
     rendered = render({"smtpIngress.submission.separate": True})
     services = rendered.of_kind("Service")
 
@@ -101,7 +101,7 @@ def test_a_mail_service_keeps_the_address_of_its_clients(component: str) -> None
     assert service["spec"]["externalTrafficPolicy"] == "Local"
 
 
-def test_a_certificate_comes_from_where_the_values_say() -> None:
+def test_the_values_name_the_source_of_a_certificate() -> None:
     def mounted(rendered: Rendered) -> set[str]:
         return {
             volume["secret"]["secretName"]
@@ -127,5 +127,5 @@ def test_a_certificate_comes_from_where_the_values_say() -> None:
     assert certificate["spec"]["secretName"] not in issued.of_kind("Secret")
 
 
-def test_objects_are_made_in_the_namespace_of_the_release() -> None:
+def test_objects_are_created_in_the_namespace_of_the_release() -> None:
     assert {item["metadata"].get("namespace", NAMESPACE) for item in render().objects} == {NAMESPACE}

@@ -1,4 +1,4 @@
-"""Every value is explained where it stands, in the README's table and in the schema."""
+"""Every value has an explanation in values.yaml, in the README's table and in the schema."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_readme_has_the_table_of_these_values() -> None:
     assert readme == with_table(readme, VALUES), "run make chart-docs"
 
 
-def test_the_schema_knows_the_values_and_no_others() -> None:
+def test_the_schema_has_the_values_and_no_others() -> None:
     def compare(tree: dict[str, Any], schema: dict[str, Any], path: str) -> None:
         if "properties" not in schema:
             return

@@ -1,6 +1,6 @@
-"""The table of values in the chart's README and the descriptions in its schema, made from the comments of values.yaml.
+"""Generates the table of values in the chart's README and the descriptions in its schema from comments in values.yaml.
 
-`python -m tests.chart.values_table` writes both anew.
+`python -m tests.chart.values_table` writes both.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _at(tree: Any, keys: list[str]) -> Any:
 
 
 def undocumented(text: str) -> list[str]:
-    """Paths of values that no comment of theirs or of a mapping around them explains."""
+    """Return the paths of values without a comment, of their own or of a mapping around them."""
     known = {value.path for value in documented(text)}
 
     def missing(tree: Any, path: str) -> Iterator[str]:
@@ -84,7 +84,7 @@ def table(text: str) -> str:
 
 
 def with_table(readme: str, text: str) -> str:
-    """`readme` with the table between its marks made anew from `text`."""
+    """Return `readme` with the table of `text` between its marks."""
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table(text)}\n{END}{after}"
@@ -98,7 +98,7 @@ def with_descriptions(schema: dict[str, Any], text: str) -> dict[str, Any]:
         node = schema
         for key in above:
             node = node["properties"][key]
-        # Beside `$ref` nothing else would be read (JSON Schema draft 7, Core §8.3): such a value has `allOf`.
+        # Keywords beside `$ref` are ignored (JSON Schema draft 7, Core §8.3): such a value has `allOf`.
         node["properties"][name] = {"description": value.meaning, **_without_description(node["properties"][name])}
     return schema
 

@@ -1,10 +1,10 @@
-r"""Plays a written conversation with a real server and fails at the script's line.
+r"""Plays a dialogue file with a real server; a failure names the line of the script.
 
 A script is a text file, one step a line; empty lines and lines that begin with `#` are comments.
 
     set PAQUEBOT_SMTP_MAX_SIZE 1KiB   a setting of the service for this script; before the first step
     connect mx                        open a connection to the listener `mx`; it becomes the current one
-    connect mx as second              the same under a name of its own (without: the listener's name)
+    connect mx as second              the same, with a name for the connection (default: the listener's name)
     connect mx as third from 127.0.0.2    from that local address
     use mx                            make another open connection the current one
     C: EHLO client.example            send the line with CRLF. Consecutive `C:`, `repeat` and `fill` lines are one write
@@ -13,14 +13,14 @@ A script is a text file, one step a line; empty lines and lines that begin with 
     repeat 1000 0123456789\r\n        send that text 1000 times; no CRLF is added
     fill 120 a@example.org            send a made-up message of 120 bytes from that address; no CRLF is added
     S: 250 2.1.0 *                    the next line must match; * is any run of characters, \* a star
-    S: 250 2.0.0 Ok: queued as $(id)  $(name) captures a run; used again, also in C:, it is what was captured
+    S: 250 2.0.0 Ok: queued as $(id)  $(name) captures a run; later, also in C:, it stands for the captured text
     S~: * FLAGS *                     consecutive S~ lines match the next lines in any order
     S*: a1 OK *                       skip lines until one matches
-    skip 120                          read over 120 bytes
+    skip 120                          read and ignore 120 bytes
     starttls                          do the TLS handshake on the current connection
-    closed                            the server must close the current connection, and say nothing more
-    half-close                        end our direction of the current connection
-    abort                             drop the current connection
+    closed                            the server must close the current connection and send nothing more
+    half-close                        close our direction of the current connection
+    abort                             abort the current connection
 
 Every other line goes to the world, e.g. `assert queued 1` or `do drain`. Lines of the server must end with CRLF.
 After the last step no connection may have an unread line.
@@ -52,7 +52,7 @@ _ESCAPES = {"r": "\r", "n": "\n", "t": "\t", "0": "\0", "\\": "\\", "*": "*", "$
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a listener is; `tls`: the handshake comes first (implicit TLS)."""
+    """The address of a listener; `tls`: the handshake comes first (implicit TLS)."""
 
     host: str
     port: int
@@ -60,17 +60,17 @@ class Endpoint:
 
 
 class World(Protocol):
-    """What a script plays against."""
+    """The server and its state that a script acts on."""
 
     def endpoint(self, listener: str) -> Endpoint:
-        """Of the listener called so in scripts. Raises KeyError."""
+        """Return the endpoint of the listener with that name in scripts. Raises KeyError."""
 
     async def perform(self, step: str) -> None:
-        """A step that is not the runner's own. Raises AssertionError when what it states does not hold."""
+        """Perform a step that the runner does not know. Raises AssertionError when an assertion of the step fails."""
 
 
 class DialogueFailed(AssertionError):
-    """The text begins with `file:line:` of the step and ends with the conversation so far."""
+    """The text begins with `file:line:` of the step and ends with the dialogue so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def load(path: Path) -> Script:
 
 
 def with_login(script: Script, address: str, password: str) -> Script:
-    """The script with these for `{account}` and `{password}`, and their SASL PLAIN for `{plain}`."""
+    """Replace `{account}` and `{password}` in the script, and `{plain}` with their SASL PLAIN."""
     plain = print_plain(Credentials(address, password)).decode()
 
     def filled(text: str) -> str:
@@ -177,7 +177,7 @@ class _Player:
     _any_order: list[str] = field(default_factory=list)
 
     async def step(self, text: str, following: str) -> None:
-        """One step; `following` is the next one's text, to see where a write or an unordered group ends."""
+        """Perform one step; `following` is the next step's text, which shows where a write or a group ends."""
         async with asyncio.timeout(self.deadline):
             if text.startswith(_SENDING):
                 self._to_send.append(self._bytes_of(text))
@@ -226,7 +226,7 @@ class _Player:
             connection.writer.write(data)
             await connection.writer.drain()
         except ConnectionError:
-            pass  # the server may close while we send; what it said before is still to be read
+            pass  # the server may close while we send; the test still reads what it sent before
 
     # --- expecting ---
 
@@ -340,7 +340,7 @@ class _Player:
         self.transcript.append(f"{side} {self.current}: {shown.encode('unicode_escape').decode()}")
 
     async def finish(self) -> None:
-        """No connection has an unread line."""
+        """Check that no connection has an unread line."""
         for name, connection in self.connections.items():
             try:
                 async with asyncio.timeout(0):
@@ -355,7 +355,7 @@ class _Player:
 
 
 def made_up(size: int, address: str) -> bytes:
-    """A message of so many bytes, of lines; without a header when it is too short for one."""
+    """Return a message of `size` bytes in lines; without a header when it is too short for one."""
     header = f"From: <{address}>\r\nSubject: made up\r\n\r\n".encode()
     head = header if size >= len(header) else b""
     left = size - len(head)

@@ -1,10 +1,10 @@
 """Plays every script of tests/dialogues/imap with the real IMAP service.
 
-Beside the runner's own steps, a script can say:
+Beside the runner's own steps, a script can have:
 
     deliver [count]            messages arrive in INBOX as delivery puts them there
-    do drain                   the process begins to end
-    do disable [unheard]       the account is disabled; unheard: the hint is lost
+    do drain                   the process begins its drain
+    do disable [unannounced]   the account is disabled; unannounced: the hint is lost
     do remove                  the account is removed
     do change password         of the account
     assert messages N          INBOX holds N messages

@@ -1,15 +1,15 @@
 """Plays every script of tests/dialogues/pop3 with the real POP3 service.
 
-Beside the runner's own steps, a script can say:
+Beside the runner's own steps, a script can have:
 
     deliver [count]            messages of 3 body lines arrive in INBOX as delivery puts them there
-    deliver octets TEXT        one message of exactly these octets (with escapes), without a prefix
-    do drain                   the process begins to end
-    do disable [unheard]       the account is disabled; unheard: the hint is lost
+    deliver bytes TEXT         one message of exactly these bytes (with escapes), without a prefix
+    do drain                   the process begins its drain
+    do disable [unannounced]   the account is disabled; unannounced: the hint is lost
     do remove                  the account is removed
     do change password         of the account
-    do steal                   another session takes the maildrop, as after the end of the lease
-    assert messages N          INBOX holds N messages, at once or as soon as the server has noticed an end
+    do steal                   another session takes the maildrop, as after the lease has expired
+    assert messages N          INBOX holds N messages, now or as soon as the server has noticed a closed connection
 
 `{account}`, `{password}` and `{plain}` (the base64 of SASL PLAIN) are those of the script's account.
 """
@@ -35,7 +35,7 @@ def message(number: int) -> bytes:
 
 
 class Pop3Dialogue:
-    """What a script acts on and checks: one service, one account."""
+    """The world of a script: one service, one account."""
 
     def __init__(self, stack: Pop3Stack, server: Pop3Server, reader: Reader, draining: asyncio.Event) -> None:
         self._stack = stack
@@ -49,7 +49,7 @@ class Pop3Dialogue:
 
     async def perform(self, step: str) -> None:
         match step.split():
-            case ["deliver", "octets", *_]:
+            case ["deliver", "bytes", *_]:
                 await self._stack.deliver(self._reader, unescaped(step.split(" ", 2)[2]).encode(), prefix=b"")
             case ["deliver", *count]:
                 numbers = range(self._delivered + 1, self._delivered + 1 + int(count[0] if count else 1))

@@ -1,6 +1,6 @@
 r"""Plays every script of tests/dialogues/smtp with the real smtp_ingress.
 
-Listeners are `mx`, `submission` and `submissions`. Beside the runner's own steps, a script can say:
+Listeners are `mx`, `submission` and `submissions`. Beside the runner's own steps, a script can have:
 
     assert queued N                    N messages were stored and queued since the script began
     assert nothing was queued
@@ -9,12 +9,12 @@ Listeners are `mx`, `submission` and `submissions`. Beside the runner's own step
     assert message ends TEXT
     assert message has N octets of content   after the header
     assert envelope FIELD VALUE        of the last message's stored envelope; enums by name, `empty` for empty
-    assert recipients A B ...          where it goes: addresses of accounts, forward-paths of remote recipients
+    assert recipients A B ...          its recipients: addresses of accounts, forward-paths of remote recipients
     assert local ADDRESS FIELD VALUE   a field of a recipient; lists joined by commas
     assert remote ADDRESS FIELD VALUE
-    do drain                           the process begins to end
+    do drain                           the process begins its drain
     do add ADDRESS                     an account, with the password of all others
-    do disable [unheard] ADDRESS       the account is disabled; unheard: the hint is lost
+    do disable [unannounced] ADDRESS   the account is disabled; unannounced: the hint is lost
     do change password ADDRESS
 
 `{account}`, `{password}` and `{plain}` (the base64 of SASL PLAIN) are those of alice@paquebot.test.
@@ -37,7 +37,7 @@ FOLDER = Path(__file__).parent / "smtp"
 
 
 class SmtpDialogue:
-    """What a script acts on and checks."""
+    """The world of a script."""
 
     def __init__(self, stack: SmtpStack, server: SmtpServer, after: int) -> None:
         self._stack = stack
@@ -95,8 +95,8 @@ class SmtpDialogue:
             case "ends":
                 assert message.content.endswith(wanted), f"the message is {message.content!r}"
             case "has":
-                octets = len(message.content.partition(b"\r\n\r\n")[2])
-                assert octets == int(text.split()[0]), f"the content has {octets} octets"
+                size = len(message.content.partition(b"\r\n\r\n")[2])
+                assert size == int(text.split()[0]), f"the content has {size} bytes"
             case _:
                 raise AssertionError(f"unknown check {how!r}")
 

@@ -1,4 +1,4 @@
-"""Tricks of a client that has logged in to write in the name of another account: each is refused."""
+"""The server refuses each attempt of an authenticated client to write in the name of another account."""
 
 from __future__ import annotations
 

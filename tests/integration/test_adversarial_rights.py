@@ -1,4 +1,4 @@
-"""A service under an attacker's control reaches little: each database role reads only what its service needs."""
+"""An attacker who controls a service reaches little: each database role reads only what its service needs."""
 
 from __future__ import annotations
 

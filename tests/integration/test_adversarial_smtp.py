@@ -19,7 +19,7 @@ from paquebot.smtp_ingress.state import Role
 
 
 def _offer(port: int, forward_paths: list[str], content: bytes = b"") -> list[int]:
-    """The codes of RCPT for each forward-path, and that of DATA when there is content."""
+    """Return the codes of RCPT for each forward-path, and of DATA when there is content."""
     with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
         client.ehlo("client.example")
         codes = []
@@ -38,7 +38,7 @@ def _offer(port: int, forward_paths: list[str], content: bytes = b"") -> list[in
         (b"X-B:" + 500 * b" b" + b"\r\n") * 2100,
         b"X-C:" + 2**21 * b"c" + b"\r\n",
     ],
-    ids=["fields", "folded", "octets", "one line"],
+    ids=["fields", "folded", "bytes", "one line"],
 )
 async def test_a_header_bomb_is_refused(smtp_stack: SmtpStack, fields: bytes) -> None:
     header = b"Subject: x\r\n" + fields
@@ -93,7 +93,7 @@ _BROKEN = (b"", b"EHLO client.example\r\n", b"\x16", _HELLO, _HELLO + bytes(508)
 
 
 def _break_handshakes(port: int, count: int) -> None:
-    """Begin `count` handshakes, and break them: some by a reset, some by an end, some by nonsense."""
+    """Begin `count` handshakes and break each one: with a reset, a close, or random bytes."""
     for number in range(count):
         with socket.create_connection(("127.0.0.1", port), 20, (f"127.0.{number % 7}.2", 0)) as client:
             if number % 2:
@@ -120,7 +120,7 @@ async def test_600_broken_handshakes_take_no_slot_for_long(smtp_stack: SmtpStack
 async def test_connections_that_are_reset_at_once_keep_no_slot(
     smtp_stack: SmtpStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The system may have forgotten the client of such a connection (uvloop: no peer name)."""
+    """The kernel may no longer know the peer of such a connection (uvloop: no peer name)."""
     limits = {"PAQUEBOT_SMTP_CONNECTIONS": "4", "PAQUEBOT_SMTP_RELAY_CLIENTS": "192.0.2.0/24"}
     async with smtp_stack.serving(**limits) as running:
         (port,) = running.ports(Role.MX)

@@ -1,5 +1,5 @@
 """For any bytes in any argument, a healthy platform never replies with a temporary failure: each command succeeds or
-fails permanently, no unexpected error is logged, and the next command is understood."""
+fails permanently, the server logs no unexpected error, and it understands the next command."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ _BYTES = st.one_of(
     st.binary(max_size=40),
     st.lists(_PIECES, max_size=8).map(b"".join),
     st.text(max_size=20).map(lambda text: text.encode("utf-8", "surrogatepass")),
-).map(lambda octets: octets.replace(b"\n", b""))
+).map(lambda data: data.replace(b"\n", b""))
 _ADDRESSES = st.one_of(
     _BYTES,
     st.tuples(_BYTES, _BYTES).map(b"@".join),
-    _BYTES.map(lambda octets: octets + b"@paquebot.test"),
-    _BYTES.map(lambda octets: b"alice+" + octets + b"@paquebot.test"),
-    _BYTES.map(lambda octets: b'"' + octets + b'"@elsewhere.example'),
-    _BYTES.map(lambda octets: b"x@" + octets + b".example"),
+    _BYTES.map(lambda data: data + b"@paquebot.test"),
+    _BYTES.map(lambda data: b"alice+" + data + b"@paquebot.test"),
+    _BYTES.map(lambda data: b'"' + data + b'"@elsewhere.example'),
+    _BYTES.map(lambda data: b"x@" + data + b".example"),
     st.sampled_from([b"", b"alice@paquebot.test", b"bob@paquebot.test", b"Postmaster", b"x@elsewhere.example"]),
 )
 _KEYWORDS = st.sampled_from(b"SIZE BODY SMTPUTF8 RET ENVID AUTH NOTIFY ORCPT X".split())
 _VALUES = st.one_of(
     _BYTES,
     st.sampled_from(b"0 1 99999999999999999999 8BITMIME 7BIT FULL NEVER SUCCESS,DELAY <> +00 +0D+0A \\x{0}".split()),
-    _BYTES.map(lambda octets: b"rfc822;" + octets),
-    _BYTES.map(lambda octets: b"utf-8;" + octets),
+    _BYTES.map(lambda data: b"rfc822;" + data),
+    _BYTES.map(lambda data: b"utf-8;" + data),
 )
 _PARAMETER = st.one_of(
     st.just(b" SMTPUTF8"),
@@ -73,7 +73,7 @@ _SECRETS = st.one_of(
     st.sampled_from([b"", b"*", b"="]),
 )
 _CHUNKS = st.tuples(
-    _BYTES.filter(lambda octets: len(octets) < 2000), st.sampled_from([b"", b" LAST", b" last ", b" X"])
+    _BYTES.filter(lambda data: len(data) < 2000), st.sampled_from([b"", b" LAST", b" last ", b" X"])
 ).map(lambda pair: b"BDAT %d%b\r\n%b" % (len(pair[0]), pair[1], pair[0]))
 _COMMANDS = st.one_of(
     _PATHS.map(lambda path: b"MAIL FROM:" + path),
@@ -87,11 +87,11 @@ _COMMANDS = st.one_of(
     _CHUNKS,
     _BYTES,
 )
-_CONTENT = _BYTES.map(lambda octets: b"From: alice@paquebot.test\r\nX: " + octets + b"\r\n\r\n" + octets)
+_CONTENT = _BYTES.map(lambda data: b"From: alice@paquebot.test\r\nX: " + data + b"\r\n\r\n" + data)
 
 
 class _Client:
-    """A client of one session; each has its own address, so that failed logins of others do not count."""
+    """A client of one session. Each has its own address, so that failed logins of other clients do not count."""
 
     _numbers = itertools.count(1)
 
@@ -107,12 +107,12 @@ class _Client:
         self._stream.close()
         self._socket.close()
 
-    def send(self, octets: bytes) -> None:
+    def send(self, data: bytes) -> None:
         with contextlib.suppress(ConnectionError):  # it has ended; `reply` returns None
-            self._socket.sendall(octets)
+            self._socket.sendall(data)
 
     def reply(self) -> int | None:
-        """The code; None: the connection has ended."""
+        """Return the reply code; None: the connection is closed."""
         while line := self._line():
             assert line.endswith(b"\r\n")
             assert line.isascii()
@@ -127,7 +127,7 @@ class _Client:
             return b""
 
     def command(self, line: bytes, content: bytes, secret: bytes) -> list[int | None]:
-        """The replies to a command, and to the content or the responses that it asks for."""
+        """Return the replies to a command, and to the content or the responses that it asks for."""
         self.send(line if line.startswith(b"BDAT") and b"\r\n" in line else line + b"\r\n")
         codes = [self.reply()]
         while codes[-1] in (334, 354):
@@ -153,16 +153,16 @@ def _play(connect: Callable[[], _Client], lines: Sequence[bytes], content: bytes
     try:
         for line in map(_missing_chunk, lines):
             codes = client.command(line, content, secret)
-            said = f"{codes} to {line!r}, {secret!r}, {content!r}"
-            assert all(code is not None and not 400 <= code < 500 for code in codes), said
+            exchange = f"{codes} to {line!r}, {secret!r}, {content!r}"
+            assert all(code is not None and not 400 <= code < 500 for code in codes), exchange
             if codes[-1] in (220, 221):  # a handshake that the test does not do, or the end
                 return
             client.send(b"NOOP\r\n")
             if (code := client.reply()) is None:  # the session has ended, with a permanent reply
                 assert codes[-1] is not None
-                assert codes[-1] >= 500, said
+                assert codes[-1] >= 500, exchange
                 return
-            assert code in (250, 503, 530), said
+            assert code in (250, 503, 530), exchange
     finally:
         client.close()
 

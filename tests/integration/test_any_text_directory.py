@@ -1,4 +1,4 @@
-"""Whatever text comes to the directory, a healthy one answers: it never says that trying again could help."""
+"""For any text in a request, a healthy directory answers and never returns a temporary error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NO_WAITING = {"PAQUEBOT_LOGIN_DELAY": "0s"}
 async def _run(
     work: Callable[[DirectoryService, Any], Coroutine[Any, Any, None]], database: str, values: Any, examples: int = 200
 ) -> None:
-    """`work` on one service for each of so many values that Hypothesis draws."""
+    """Run `work` on one service for each value that Hypothesis draws."""
     async with directory_service(database, **_NO_WAITING) as service:
         await service.domain("paquebot.test")
         await service.account("alice@paquebot.test")

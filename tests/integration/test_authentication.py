@@ -1,4 +1,4 @@
-"""Logins over gRPC on a real database: who gets in, what a refusal tells, and what it costs."""
+"""Logins over gRPC on a real database: which logins succeed, what a refusal reveals, and what it costs."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ async def login(
 
 
 def verifications() -> float:
-    """Hashes that were verified in this process so far."""
+    """Return how many hashes this process has verified."""
     (metric,) = HASH_SECONDS.labels("verify").collect()
     return next(sample.value for sample in metric.samples if sample.name.endswith("_count"))
 
 
 def statements(call: str) -> float:
-    """How often PostgreSQL was asked so in this process."""
+    """Return how often this process has run the statement."""
     (metric,) = ENGINE_SECONDS.labels("postgres", call).collect()
     return next(sample.value for sample in metric.samples if sample.name.endswith("_count"))
 
@@ -125,7 +125,7 @@ async def test_app_passwords(service: DirectoryService, database: str) -> None:
     before = verifications()
     assert await login(service, "alice@example.org", made.password) == identity
     assert await login(service, "alice@example.org", made.password.replace("-", "").upper()) == identity
-    assert verifications() == before  # 100 random bits need no slow hash
+    assert verifications() == before  # a password of 100 random bits needs no slow hash
     assert await login(service, "bob@example.org", made.password) == InvalidCredentials()
     assert await login(service, "alice@example.org", new_app_password()) == InvalidCredentials()
     (listed,) = (
@@ -289,7 +289,7 @@ async def test_failures_are_limited_per_client(database: str) -> None:
 
 
 async def test_an_ipv6_48_is_limited_too(database: str) -> None:
-    """Each guess comes from a network of its own; another /48 and a known network pass."""
+    """Each guess comes from its own network; another /48 and a known network pass."""
     async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_CLIENT="3", **QUICK) as service:
         await service.domain("example.org")
         alice = Identity(await service.account("alice@example.org", "secret"), "alice@example.org", 0)
@@ -315,7 +315,7 @@ async def test_parallel_guesses_do_not_pass_the_limit(database: str) -> None:
 
 
 async def test_parallel_logins_of_one_mail_program_are_not_guesses(database: str) -> None:
-    """They come together when a service starts again, with the right password: more than there may be failures."""
+    """After a restart a program logs in on many connections with the right password: more than the failure limit."""
     async with directory_service(database, PAQUEBOT_LOGIN_FAILURES_ACCOUNT="4", **QUICK) as service:
         await service.domain("example.org")
         alice = await service.account("alice@example.org", "secret")
@@ -354,7 +354,7 @@ async def test_failures_expire_and_are_limited(service: DirectoryService, postgr
     assert await postgres.fetchval("test", rows) == 15
     yesterday = datetime.datetime.now(datetime.UTC).date()
     await delete_old(postgres, policy, 6, yesterday)
-    assert 6 <= await postgres.fetchval("test", rows) <= 9  # those of one statement may be of one moment
+    assert 6 <= await postgres.fetchval("test", rows) <= 9  # failures of one statement may have the same time
     await postgres.execute("test", "UPDATE directory.login_failures SET at = at - interval '1 day'")
     await delete_old(postgres, policy, 6, yesterday)
     assert await postgres.fetchval("test", rows) == 0
@@ -456,19 +456,19 @@ async def test_hashes_do_not_block_the_event_loop_and_their_queue_is_limited() -
     stored = Hasher(Argon2Parameters(1, 64, 1)).hash("secret")
     first = [asyncio.ensure_future(hashing.hash("secret")) for _ in range(3)]
     turns = 0
-    while not first[0].done():  # the loop turns while the thread hashes
+    while not first[0].done():  # the event loop runs while the thread hashes
         await asyncio.sleep(0)
         turns += 1
         if turns == 1:
             with pytest.raises(Overloaded):
                 await hashing.verify(stored, "secret")
-            first[2].cancel()  # a caller that goes away makes no room
+            first[2].cancel()  # a cancelled call frees no slot
             with pytest.raises(Overloaded):
                 await hashing.verify(stored, "secret")
     assert turns > 10
     await asyncio.gather(*first, return_exceptions=True)
     assert not first[1].cancelled()
-    assert await hashing.verify(stored, "secret")  # there is room again, behind the abandoned hash
+    assert await hashing.verify(stored, "secret")  # a slot is free after the abandoned hash
     hashing.close()
 
 

@@ -1,4 +1,4 @@
-"""The bucket over a real S3, also one that is slow, silent, or cuts connections."""
+"""The bucket on a real S3, and behind a proxy that is slow, silent, or closes connections."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_a_silent_s3_does_not_occupy_a_thread_for_long(way: SlowProxy, s3_
     with pytest.raises(BlobsUnavailable):
         await store.put(new_ulid(), b"x" * 10)
     assert time.monotonic() - start < 1.5
-    assert len(way.puts) == 1  # not tried again after so long
+    assert len(way.puts) == 1  # after such a long wait there is no retry
     assert faults("put", "timeout") == before + 1
     way.release()
     await store.close()

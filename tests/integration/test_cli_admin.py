@@ -1,4 +1,4 @@
-"""`paquebot domain`, `account` and `alias` against a real service, each command in a process of its own."""
+"""`paquebot domain`, `account` and `alias` against a real service, each command in its own process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.loopback import free_port
 
 from paquebot.rpc import Identity
 
-# These commands alone: the whole program's imports would take most of the tests' time.
+# Only these commands: importing the whole program would take most of the tests' time.
 _PROGRAM = """
 import typer
 from paquebot.cli.admin.account import account_app
@@ -64,7 +64,7 @@ async def paquebot(*args: str, stdin: str = "", cwd: Path | None = None, **envir
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A data directory as `paquebot up` leaves it, and the service behind it."""
+    """A data directory as `paquebot up` leaves it, and its service."""
 
     data: Path
     service: Any
@@ -148,7 +148,7 @@ async def test_the_password_prompt_repeats_and_hides_it(stack: Stack) -> None:
         ("Password: ", "geheim"),
         ("Repeat the password: ", "geheim"),
     )
-    for prompt, answer in dialogue:  # the space comes when the echo is off
+    for prompt, answer in dialogue:  # the terminal prints the space after it turned the echo off
         shown += await asyncio.to_thread(_read_until, ours, prompt)
         os.write(ours, f"{answer}\n".encode())
     shown += await asyncio.to_thread(_read_until, ours, "created")
@@ -160,7 +160,7 @@ async def test_the_password_prompt_repeats_and_hides_it(stack: Stack) -> None:
 
 
 def _read_until(terminal: int, text: str) -> str:
-    """Everything the terminal shows up to `text`; 20 s of silence are a failure."""
+    """Return everything that the terminal shows up to `text`; 20 s without output are a failure."""
     shown = ""
     while text not in shown:
         readable, _, _ = select.select([terminal], [], [], 20.0)

@@ -137,7 +137,7 @@ async def test_young_packs_are_left_alone_and_a_lost_stream_is_created(
     [pack] = [info.pack async for info in blobs.list_packs()]
     await blobs.delete([pack])
     code, output, _ = await paquebot("verify", PAQUEBOT_S3_TIMEOUT="2s")
-    assert code == 0, output  # so young a job may be ahead of the list
+    assert code == 0, output  # the job of such a young pack may be newer than the list
 
     await stream.delete_stream(queue)
     recovered = await paquebot.json("recover", "--since", "1h")
@@ -217,7 +217,7 @@ async def test_upkeep_of_the_wrong_mailstore_is_refused_until_it_is_rebuilt(
 async def test_the_janitor_waits_for_engines_that_do_not_answer_yet(
     paquebot: CommandLine, queue: Queue, blobs: BlobStore, migrated: Postgres
 ) -> None:
-    """S3 begins to answer only after the janitor has said that it waits for it."""
+    """S3 begins to answer only after the janitor has printed that it waits for it."""
     endpoint = paquebot.environ["PAQUEBOT_S3_ENDPOINT"].removeprefix("http://")
     host, _, port = endpoint.partition(":")
     late = free_port()
@@ -230,9 +230,9 @@ async def test_the_janitor_waits_for_engines_that_do_not_answer_yet(
     )
     assert process.stderr is not None
     async with asyncio.timeout(COMMAND_SECONDS):
-        said = await process.stderr.readline()
-        assert said.startswith(b"waiting for the engines (")
-        assert b"S3 does not answer correctly" in said
+        line = await process.stderr.readline()
+        assert line.startswith(b"waiting for the engines (")
+        assert b"S3 does not answer correctly" in line
         async with SlowProxy(host, int(port), at=late):
             _, errors = await process.communicate()
     assert process.returncode == 0, errors

@@ -1,4 +1,4 @@
-"""Compaction on the real engines: reading is right before, meanwhile and after, and what is compact is left alone."""
+"""Compaction on the real engines: readers get the right content at all times, and compact packs stay as they are."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ EVER = 365 * DAY
 
 @pytest.fixture
 async def stores(blobs: BlobStore, queue: Queue, migrated: Postgres, migrated_database: str) -> AsyncIterator[Stores]:
-    """PostgreSQL as the janitor, with no other rights. Sound again after each test."""
+    """PostgreSQL with the janitor's rights only. The invariants must hold after each test."""
     await let_roles_log_in(migrated_database, "paquebot_janitor")
     dsn = Secret(role_dsn(migrated_database, "paquebot_janitor"))
     postgres = await open_postgres(PostgresSettings(dsn=dsn, pool_size=4), "janitor")
@@ -65,7 +65,7 @@ def with_compaction(settings: JanitorSettings, **changes: object) -> JanitorSett
 
 
 async def janitor(stores: Stores, settings: JanitorSettings) -> tuple[SweepResult, CompactionResult]:
-    """As the command does it."""
+    """Run the janitor as the command does."""
     sparse = SparsePacks(settings.compaction.live_share)
     return await sweep(stores, settings, sparse=sparse), await compact(stores, settings, sparse)
 
@@ -86,7 +86,7 @@ async def test_scattered_messages_are_read_from_few_packs(
     assert swept.deleted_packs == 0
     assert (done.compacted_accounts, done.compacted_messages, done.source_packs, done.written_packs) == (3, 80, 60, 3)
     assert (done.backlog_messages, done.unreadable_messages, done.busy_accounts) == (0, 0, 0)
-    assert done.compaction_requests == 20 + 3  # small packs that all share: each read once
+    assert done.compaction_requests == 20 + 3  # small packs that all accounts share: each is read once
     assert await everything(stores) == before
     assert (await MailboxReader(migrated).state(1, INBOX_ID)).rows == snapshot.rows
     for account in (1, 2, 3):
@@ -110,7 +110,7 @@ async def test_recover_ignores_packs_of_compaction(stores: Stores, mail: Scatter
     index = await stores.blobs.read_index(await stores.blobs.stat(pack))
     assert (index.version, index.account_id, len(index.entries)) == (2, 2, 20)
     assert {recipient.account_id for entry in index.entries for recipient in entry.envelope.local} == {2}
-    # Long after: what was delivered is forgotten, and messages were removed.
+    # Much later: the records of deliveries have expired, and messages were removed.
     await stores.deliveries.forget(datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1))
     await mail.stores.messages.remove(2, INBOX_ID, [1, 2])
     recovered = await recover(stores, since=EVER, settle=0)
@@ -135,7 +135,7 @@ async def test_a_shared_message_is_copied_for_one_account_and_stays_for_the_othe
 async def test_readers_during_compaction_get_the_right_content(
     stores: Stores, mail: Scatterer, settings: JanitorSettings
 ) -> None:
-    """A session that knows old places finds every message there until a safe age, through several compactions."""
+    """A session with old references can read every message until a safe age, through several compactions."""
     small = with_compaction(
         settings, age=Seconds(0.0), pack_bytes=ByteSize(8192), max_bytes=ByteSize(9000), saved_packs=2
     )
@@ -172,7 +172,7 @@ async def test_mail_delivered_and_expunged_during_compaction(
     mailstore = Mailstore.of(mail.stores.postgres)
 
     async def change() -> None:
-        new = Scatterer(mail.stores, age=-60.0)  # younger than any janitor looks at
+        new = Scatterer(mail.stores, age=-60.0)  # too young for any janitor
         for uid in range(1, 40):
             await new.pack([1, 2])
             await mailstore.messages.copy(1, INBOX_ID, [uid, uid + 40], SENT, quota_bytes=0)
@@ -189,9 +189,9 @@ async def test_mail_delivered_and_expunged_during_compaction(
     await janitor(stores, limits)
     assert await mailstore.broken_invariants() == []
     after = await everything(stores)
-    octets = dict(before.values())
-    assert all(octets.get(queue_id, raw) == raw for queue_id, raw in after.values())
-    # What was there and not expunged is there: 81 of account 1's 120 in INBOX or Sent, and all of account 2's.
+    contents = dict(before.values())
+    assert all(contents.get(queue_id, raw) == raw for queue_id, raw in after.values())
+    # All messages that were not expunged are there: 81 of account 1's 120 in INBOX or Sent, and all of account 2's.
     gone = {before[1, INBOX_ID, uid][0] for uid in range(1, 40)}
     kept = {queue_id for (account, _, _), (queue_id, _) in after.items() if account == 1}
     assert kept >= {queue_id for (account, _, _), (queue_id, _) in before.items() if account == 1}
@@ -208,7 +208,7 @@ async def test_two_janitors_share_the_work(stores: Stores, mail: Scatterer, sett
     assert await everything(stores) == before
 
 
-async def test_a_budget_ends_a_run_and_the_next_goes_on(
+async def test_a_budget_ends_a_run_and_the_next_continues(
     stores: Stores, mail: Scatterer, settings: JanitorSettings, migrated: Postgres
 ) -> None:
     await mail.packs(20, [1], [2])
@@ -241,9 +241,9 @@ async def test_live_messages_leave_a_mostly_dead_pack(
     stores: Stores, mail: Scatterer, settings: JanitorSettings
 ) -> None:
     large = [700_000, 100_000, 100_000]
-    dead = await mail.pack([1], [1], [1, 2], octets=large)
-    shared = await mail.pack([1], *([[1, 2, 3]] * 2), octets=large)  # three copies of the rest are no gain
-    alive = await mail.pack([1], octets=[300_000])
+    dead = await mail.pack([1], [1], [1, 2], sizes=large)
+    shared = await mail.pack([1], *([[1, 2, 3]] * 2), sizes=large)  # copying the rest three times saves nothing
+    alive = await mail.pack([1], sizes=[300_000])
     await mail.stores.messages.remove(1, INBOX_ID, [1, 2, 4])
     before = await everything(stores)
     swept, done = await janitor(stores, settings)
@@ -278,7 +278,7 @@ async def test_a_damaged_message_stays_where_it_is(
 
 
 async def test_an_unused_new_pack_is_deleted_after_its_lease(stores: Stores, settings: JanitorSettings) -> None:
-    """Its writer may be about to point rows at it."""
+    """A janitor that has just written the pack may soon change rows to refer to it."""
     now = replace(settings, min_age=Seconds(0.0))
     assert await stores.compactions.take_lease(7, "writer", 60.0)
     writer = PackWriter(new_ulid(), account_id=7)

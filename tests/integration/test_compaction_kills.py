@@ -1,4 +1,4 @@
-"""A real `paquebot janitor`, killed at each step of a compaction: nothing is lost, and a later run cleans up."""
+"""A real `paquebot janitor` is killed at each step of a compaction: nothing is lost, and a later run cleans up."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def nothing_is_lost(stores: Stores, before: object) -> None:
 async def later_runs_clean_up(stores: Stores, settings: JanitorSettings, before: object) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         while (await compact(stores, settings)).backlog_messages:
-            pass  # until the lease of the dead one has ended
+            pass  # until the lease of the killed janitor expires
         while set(await all_packs(stores)) != {use.blob.pack for use in await uses(stores)}:
             await sweep(stores, replace(settings, min_age=Seconds(0.0)))
     await nothing_is_lost(stores, before)

@@ -1,4 +1,4 @@
-"""Delivery on the real engines: from an accepted message to the mailbox, once, or back to its sender."""
+"""Delivery on the real engines: an accepted message reaches its mailbox once, or its sender gets a notification."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SECONDS = 20.0
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Ask again and again until the condition holds; fail at the deadline."""
+    """Poll until the condition holds; fail at the deadline."""
     deadline = time.monotonic() + SECONDS
     while not await condition():
         assert time.monotonic() < deadline, f"not within {SECONDS:g} s: {what}"
@@ -55,7 +55,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> Non
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A directory, a spool and a mailstore, with alice and bob; delivery is started by the test."""
+    """A directory, a spool and a mailstore, with alice and bob; the test starts delivery."""
 
     directory: DirectoryService
     spool: Spool
@@ -82,7 +82,7 @@ class Post:
         return [m async for m in self.mailstore.mailbox_reader.messages(account_id, INBOX_ID, uids, with_summary=True)]
 
     async def arrived(self, account_id: int, count: int = 1) -> list[StoredMessage]:
-        """The messages of INBOX once there are `count`, or more."""
+        """Wait for `count` messages in INBOX; return all that are there."""
         await self.mailstore.accounts.ensure(account_id)
 
         async def enough() -> bool:
@@ -92,7 +92,7 @@ class Post:
         return await self.inbox(account_id)
 
     async def settled(self) -> None:
-        """No deliver job is left."""
+        """Wait until no deliver job is left."""
 
         async def empty() -> bool:
             return (await stream.counts(self.queue)).total("deliver.") == 0
@@ -103,13 +103,13 @@ class Post:
         return [HeldJob.FromString(job.payload) async for job in stream.jobs(self.queue, "hold.>")]
 
     async def job(self) -> DeliverJob:
-        """The only job in the queue."""
+        """Return the only job in the queue."""
         [stored] = [job async for job in stream.jobs(self.queue, "deliver.>")]
         return DeliverJob.FromString(stored.payload)
 
     @contextlib.asynccontextmanager
     async def delivery(self, **environ: str) -> AsyncIterator[Context]:
-        """The service as `paquebot delivery` runs it, for the time of the block, ended by its drain."""
+        """Run the service as `paquebot delivery` does for the time of the block; drain it at the end."""
         settings = load(DeliverySettings, {**self.environ, **environ})
         context = Context("delivery", Health(), asyncio.Event())
         async with asyncio.TaskGroup() as group:
@@ -196,7 +196,7 @@ async def test_subaddress_names_an_existing_mailbox(post: Post) -> None:
     for detail in ("lists", "NEWS", "sent", "unknown"):
         await post.accept(f"alice+{detail}@example.org")
     async with post.delivery():
-        await post.arrived(post.alice, 2)  # sent and unknown: no sender writes into a mailbox with a special use
+        await post.arrived(post.alice, 2)  # +sent and +unknown: no sender may write into a mailbox with a special use
         await post.settled()
     found = await post.mailstore.mailboxes.status(post.alice, ["Lists", "INBOX/news", "Sent", "INBOX"])
     assert {name: mailbox.messages for name, mailbox in found.items()} == {
@@ -208,7 +208,7 @@ async def test_subaddress_names_an_existing_mailbox(post: Post) -> None:
     assert (found["Lists"].mailbox_id, found["INBOX/news"].mailbox_id) == (lists.mailbox_id, below.mailbox_id)
 
 
-async def test_a_job_that_comes_twice_has_its_effect_once(post: Post) -> None:
+async def test_a_job_delivered_twice_has_its_effect_once(post: Post) -> None:
     await post.accept("alice@example.org", "bob@example.org")
     job = await post.job()
     await post.queue.publish([Publication(SUBJECT, job.SerializeToString())])
@@ -219,7 +219,7 @@ async def test_a_job_that_comes_twice_has_its_effect_once(post: Post) -> None:
 
 
 def copies(job: DeliverJob, count: int) -> list[DeliverJob]:
-    """Jobs like this one, each of other messages."""
+    """Return jobs like this one, each for another message."""
     found = []
     for _ in range(count):
         copy = DeliverJob.FromString(job.SerializeToString())
@@ -229,8 +229,8 @@ def copies(job: DeliverJob, count: int) -> list[DeliverJob]:
     return found
 
 
-async def test_a_whole_batch_that_comes_again(post: Post) -> None:
-    """As after a death between the commit and the acknowledgements, in another order and with company."""
+async def test_a_whole_batch_delivered_again(post: Post) -> None:
+    """As after a crash between the commit and the acknowledgements, in another order and together with other jobs."""
     await post.accept("alice@example.org", "bob@example.org")
     jobs = copies(await post.job(), 12)
     await post.queue.publish([Publication(SUBJECT, job.SerializeToString()) for job in jobs[:10]])
@@ -246,7 +246,7 @@ async def test_a_whole_batch_that_comes_again(post: Post) -> None:
 
 
 async def test_two_processes_on_the_same_accounts(post: Post) -> None:
-    """Their transactions meet at every account: none fails, none waits for the other in a circle."""
+    """Their transactions lock the same accounts: none fails, and there is no deadlock."""
     to_alice, to_bob = await post.recipient("alice@example.org"), await post.recipient("bob@example.org")
     await post.accept(to_alice, to_bob)
     jobs = copies(await post.job(), 120)
@@ -269,8 +269,8 @@ async def test_two_processes_on_the_same_accounts(post: Post) -> None:
     await connection.close()
 
 
-async def test_company_shares_a_transaction_under_load(post: Post) -> None:
-    """The first is delivered at once; what comes right after it waits for the next turn, and goes together."""
+async def test_jobs_share_a_transaction_under_load(post: Post) -> None:
+    """The first job is delivered immediately; the jobs that arrive during its transaction share the next one."""
     async with post.delivery(PAQUEBOT_DELIVERY_PACE="1s"):
         await post.accept("alice@example.org")
         await post.arrived(post.alice)
@@ -283,7 +283,8 @@ async def test_company_shares_a_transaction_under_load(post: Post) -> None:
 
 
 async def test_killed_in_its_transaction(post: Post) -> None:
-    """A process that dies while its transaction waits: done or not by the engine, the next one makes sure, once."""
+    """A process is killed while its transaction waits. Whether the engine commits it or not, the next process delivers
+    exactly once."""
     await post.mailstore.accounts.ensure(post.alice)
     await post.accept("alice@example.org")
     blocker = await asyncpg.connect(post.admin_dsn)
@@ -310,7 +311,7 @@ async def test_killed_in_its_transaction(post: Post) -> None:
 
 
 async def post_waits(dsn: str) -> int:
-    """How many of delivery's statements wait for a lock."""
+    """Return how many of delivery's statements wait for a lock."""
     connection = await asyncpg.connect(dsn)
     try:
         sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'delivery' AND wait_event_type = 'Lock'"
@@ -320,7 +321,7 @@ async def post_waits(dsn: str) -> int:
 
 
 async def shorten_ack_wait(queue: Queue) -> None:
-    """Take back at once what a dead process holds; the next one sets the usual wait again."""
+    """Make the jobs of a killed process available immediately; the next process sets the usual wait again."""
     name = queue.settings.stream
     info = await queue.api(f"CONSUMER.INFO.{name}.delivery")
     config = {**info["config"], "ack_wait": 100_000_000}
@@ -334,7 +335,7 @@ async def shorten_ack_wait(queue: Queue) -> None:
 
 
 async def _expired(queue: Queue, name: str) -> bool:
-    """Whether the acknowledgement wait of everything handed out has passed."""
+    """Return whether the acknowledgement wait of all delivered jobs has passed."""
     found = await queue.api(f"CONSUMER.INFO.{name}.delivery")
     return time.time() - _when(found["delivered"]["last_active"]) > 0.3
 
@@ -344,7 +345,7 @@ def _when(text: str) -> float:
 
 
 def with_bad_entry(job: DeliverJob) -> DeliverJob:
-    """The job and, before its own, an entry that no row can hold."""
+    """Return the job with an additional first entry that no row can hold."""
     bad = DeliverJob(pack=job.pack, domain=job.domain, entries=[job.entries[0], *job.entries])
     bad.entries[0].queue_id = new_ulid()
     bad.entries[0].blob.offset = 2**64 - 1
@@ -374,7 +375,9 @@ async def test_one_bad_entry_does_not_fail_the_others(post: Post) -> None:
     assert "PostgresRefused" in held.reason
     kept = DeliverJob.FromString(held.payload)
     assert [entry.queue_id for entry in kept.entries] == [bad.entries[0].queue_id]
-    assert (value("paquebot_delivery_again_jobs_total", reason="failed") or 0.0) == failed, "it can never work"
+    assert (value("paquebot_delivery_again_jobs_total", reason="failed") or 0.0) == failed, (
+        "a permanent failure is not retried"
+    )
 
 
 async def test_a_recipient_that_always_fails_does_not_fail_the_others(post: Post) -> None:
@@ -392,8 +395,8 @@ async def test_a_recipient_that_always_fails_does_not_fail_the_others(post: Post
     assert [one.account_id for entry in kept.entries for one in entry.recipients] == [post.alice]
 
 
-async def test_given_back_for_an_engine_is_no_try(post: Post) -> None:
-    """PostgreSQL was away as often as a job may fail: the first failure of its own is still not its last."""
+async def test_a_deferral_for_an_outage_is_no_attempt(post: Post) -> None:
+    """PostgreSQL was away as often as a job may fail; the job's own first failure does not exhaust its attempts."""
     await post.mailstore.accounts.ensure(post.bob)
     admin = await asyncpg.connect(post.admin_dsn)
     await admin.execute(_DAMAGE % (post.bob, "P0001"))
@@ -415,7 +418,7 @@ async def test_given_back_for_an_engine_is_no_try(post: Post) -> None:
 
 @pytest.mark.parametrize("code", ["XX001", "58030"])
 async def test_damaged_rows_of_one_account_delay_no_other(post: Post, code: str) -> None:
-    """And its own mail waits, however often it fails, until the data are mended."""
+    """The account's own mail waits, however often it fails, until the data are repaired."""
     for account_id in (post.alice, post.bob):
         await post.mailstore.accounts.ensure(account_id)
     admin = await asyncpg.connect(post.admin_dsn)
@@ -476,7 +479,7 @@ async def test_over_quota_is_reported_to_the_sender(post: Post) -> None:
 
 
 async def test_a_refused_message_stays_refused(post: Post) -> None:
-    """Room that comes after the notification changes nothing; the sender is notified once."""
+    """Space that becomes free after the notification changes nothing; the sender gets one notification."""
     await post.accept(await over_quota(post))
     job = await post.job()
     async with post.delivery():
@@ -544,7 +547,7 @@ async def test_what_can_never_fit_is_not_deferred(post: Post) -> None:
 
 
 async def test_success_is_reported_when_asked_for(post: Post) -> None:
-    """RFC 3461 §4.1: NOTIFY=SUCCESS; a job that comes again sends one notification."""
+    """RFC 3461 §4.1: NOTIFY=SUCCESS; a job delivered again sends no second notification."""
     recipient = await post.recipient("alice@example.org")
     recipient.notify.append(NOTIFY_SUCCESS)
     await post.accept(recipient)
@@ -573,7 +576,7 @@ async def test_an_account_that_was_deleted(post: Post) -> None:
 
 
 async def test_a_sender_that_cannot_be_notified(post: Post, caplog: pytest.LogCaptureFixture) -> None:
-    """The sender is over quota too: the notification is tried, then the job is held; a release sends it once it can."""
+    """The sender is over quota too: after failed attempts the job is held; a release sends the notification later."""
     await post.accept("bob@example.org")
     async with post.delivery(PAQUEBOT_DELIVERY_TRIES="2"):
         [first] = await post.arrived(post.bob)
@@ -593,18 +596,18 @@ async def test_a_sender_that_cannot_be_notified(post: Post, caplog: pytest.LogCa
 
 
 async def test_the_notification_waits_for_the_directory(post: Post) -> None:
-    """Delivered meanwhile, reported once the directory is back: the job stays in the queue until then."""
+    """The message is delivered; the job stays in the queue until the directory is back and the notification is sent."""
     await post.accept(await over_quota(post), await post.recipient("bob@example.org"))
     nowhere = f"127.0.0.1:{free_port()}"
     environ = {"PAQUEBOT_RECIPIENT_VALIDATION": nowhere, "PAQUEBOT_RECIPIENT_VALIDATION_TIMEOUT": "200ms"}
 
-    async def came_again() -> bool:
+    async def was_redelivered() -> bool:
         info = await post.queue.api(f"CONSUMER.INFO.{post.queue.settings.stream}.delivery")
         return int(info["num_redelivered"]) > 0
 
     async with post.delivery(**environ):
         await post.arrived(post.bob)
-        await eventually(came_again, "the job is handed out again")
+        await eventually(was_redelivered, "the job is handed out again")
     assert (await stream.counts(post.queue)).total("deliver.") == 1
     async with post.delivery():
         await post.arrived(post.bob, 2)
@@ -650,7 +653,7 @@ async def test_the_role_may_do_no_more_than_deliver(post: Post) -> None:
 
 
 async def test_the_log_has_no_content(post: Post) -> None:
-    """One line links the queue id to the place of the message, and says nothing of what is in it."""
+    """One line links the queue id to the place of the message, and shows nothing of its content."""
     queue_id = await post.accept("alice@example.org")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "paquebot", "delivery"),

@@ -1,4 +1,4 @@
-"""The demo's accounts: made where they are missing, and given a password again only when that is asked for."""
+"""The demo's accounts: the command creates missing ones, and sets the password of existing ones only on request."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ async def test_the_command_generates_a_password(database: str) -> None:
             stdout=asyncio.subprocess.PIPE,
             env={"PATH": os.environ["PATH"], **environ},
         )
-        said, _ = await process.communicate()
+        output, _ = await process.communicate()
         assert process.returncode == 0
-        drawn = said.decode().strip().rpartition(" ")[2]
+        drawn = output.decode().strip().rpartition(" ")[2]
         assert len(drawn) >= 20
         for password, kind in ((drawn, Identity), ("paquebot", InvalidCredentials)):
             found = await service.authentication.authenticate("bob@paquebot.test", password, "192.0.2.1", "imap")

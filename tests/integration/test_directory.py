@@ -82,7 +82,7 @@ async def test_refused_changes_of_domains(service: DirectoryService) -> None:
     target_of_another = update(name="example.org", alias_of="other.example")
     assert await refused(service, stub.UpdateDomain, target_of_another) is PRECONDITION
     await service.admin.ask(stub.UpdateDomain, update(name="alias.example", alias_of=""))
-    await service.account("bob@alias.example")  # a domain of its own now
+    await service.account("bob@alias.example")  # now a domain with its own accounts
 
 
 async def test_account_ids_are_never_used_again(service: DirectoryService) -> None:
@@ -95,16 +95,16 @@ async def test_account_ids_are_never_used_again(service: DirectoryService) -> No
 
 
 async def test_a_new_account_has_a_quota(database: str) -> None:
-    """Its own, or its domain's, or that of the setting; and none where somebody asked for none."""
+    """The request's quota, or its domain's, or the setting's; none when the request asks for none."""
     async with directory_service(database, PAQUEBOT_ACCOUNT_QUOTA="5MiB") as service:
         await service.domain("example.org")
         await service.domain("small.example", default_quota_bytes=7)
         await service.account("a@example.org")
         await service.account("b@example.org", quota_bytes=0)
         await service.account("c@small.example")
-        for address, octets in (("a@example.org", 5 * 2**20), ("b@example.org", 0), ("c@small.example", 7)):
+        for address, size in (("a@example.org", 5 * 2**20), ("b@example.org", 0), ("c@small.example", 7)):
             account = await service.admin.ask(service.admin.stub.GetAccount, pb.GetAccountRequest(address=address))
-            assert account.quota_bytes == octets, address
+            assert account.quota_bytes == size, address
 
 
 async def test_accounts(service: DirectoryService) -> None:

@@ -1,4 +1,4 @@
-"""`paquebot engine`: logins from files, faults in one sentence, and how an engine's end becomes ours."""
+"""`paquebot engine`: logins from files, faults in one sentence, and the exit code of an engine that ends."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_every_login_is_read_from_its_file(settings: EngineSettings) -> None:
 
 
 def test_a_start_on_a_full_disk_sets_no_limit_for_later(settings: EngineSettings) -> None:
-    """By itself nats-server takes 75 % of what is free at its start as its limit, for as long as it runs."""
+    """By default nats-server takes 75 % of the free space at its start as its limit, for as long as it runs."""
     limit = json.loads(nats_engine(settings).configuration())["jetstream"]["max_file_store"]
     assert limit > shutil.disk_usage(settings.access).total
 
@@ -116,7 +116,7 @@ async def test_a_killed_engine_sets_our_exit_code(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_refuses_writes_is_killed(tmp_path: Path) -> None:
-    """After one failed write nats-server refuses all, and stays so when the disk has room again."""
+    """After one failed write nats-server refuses all writes, even when the disk has space again."""
     engine = engine_set(tmp_path).nats
     _, ended, serving = await started_engine(engine)
     assert await engine.stuck() == ""
@@ -127,7 +127,7 @@ async def test_a_server_that_refuses_writes_is_killed(tmp_path: Path) -> None:
         await ensure_stream(queue)
         [blocks] = (engine.data_dir / "jetstream").rglob("msgs")
         shutil.rmtree(blocks)
-        blocks.touch()  # no next block can be made
+        blocks.touch()  # the server cannot create the next block
         with contextlib.suppress(QueueUnavailable):
             for _ in range(32):
                 await queue.publish([Publication("deliver.ready.example", b"x" * 10**6)])

@@ -1,4 +1,4 @@
-"""The engines from their wheels: they start, keep what they acknowledged, and end with their supervisor."""
+"""The engines from their wheels: they start, keep acknowledged data, and exit with their supervisor."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _END_SECONDS = 15.0
 
 
 class Runner:
-    """Starts engines of one test, and ends them with it."""
+    """Starts engines for one test, and stops them at its end."""
 
     def __init__(self, directory: Path) -> None:
         self.described = engine_set(directory)
@@ -100,7 +100,7 @@ def remove(files: Iterable[Path]) -> None:
 
 
 def cut_power(volumes: Path) -> None:
-    """Leave what a power cut may: indexes without their end, and data with a torn record."""
+    """Damage the files as a power cut may: truncated indexes, and data with a torn record."""
     for index in volumes.glob("*.idx"):
         os.truncate(index, index.stat().st_size * 2 // 3)
     for volume in volumes.glob("*.dat"):
@@ -221,7 +221,7 @@ async def test_postgres_as_root_without_setpriv(runner: Runner, monkeypatch: pyt
     await execute(engine, "CREATE TABLE kept AS SELECT 42 AS value")
     assert await process.stop() == 0
     monkeypatch.undo()
-    await runner.start(engine)  # the data directory changes hands
+    await runner.start(engine)  # the data directory gets another owner
     assert await fetch(engine, "SELECT value FROM kept") == 42
 
 
@@ -316,7 +316,7 @@ async def test_engines_exit_when_their_supervisor_is_killed(tmp_path: Path) -> N
     try:
         answer = json.loads(await supervisor.stdout.readline())
         descriptors = list(_opened(answer["pids"]))
-        assert len(descriptors) > 5  # PostgreSQL has children of its own
+        assert len(descriptors) > 5  # PostgreSQL has child processes
     finally:
         supervisor.kill()
     async with asyncio.timeout(_END_SECONDS):
@@ -328,14 +328,14 @@ async def test_engines_exit_when_their_supervisor_is_killed(tmp_path: Path) -> N
 
 
 def _opened(pids: Iterable[int]) -> Iterable[int]:
-    """A pidfd of each process that still is: some of PostgreSQL's children are short-lived."""
+    """Return a pidfd of each process that still exists: some of PostgreSQL's children are short-lived."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             yield os.pidfd_open(pid)
 
 
 async def _readable(descriptor: int) -> None:
-    """A pidfd can be read when its process has ended."""
+    """Wait until a pidfd is readable: its process has exited."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(descriptor, ended.set)
@@ -408,9 +408,9 @@ async def test_stop_sends_the_stop_signal(runner: Runner) -> None:
     assert nats_process.returncode != -signal.SIGKILL
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to change its user")
 def test_programs_below_a_closed_home_are_found(tmp_path: Path) -> None:
-    """initdb looks for postgres with access(2), which forgets a capability unless it is told not to."""
+    """initdb finds postgres with access(2), which ignores the capability without the securebit no_setuid_fixup."""
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     program = home / "true"

@@ -1,4 +1,4 @@
-"""docs/failed-logins.md: its filter finds the line that is really written, and the address in it."""
+"""The filter of docs/failed-logins.md matches the line that a service logs, and finds the address in it."""
 
 from __future__ import annotations
 

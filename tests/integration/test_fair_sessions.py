@@ -1,7 +1,7 @@
-"""No session keeps the event loop to itself: between pipelined commands, and inside a long one, others get a turn.
+"""No session monopolises the event loop: other tasks run between pipelined commands and inside a long one.
 
-A task that only counts the rounds of the loop stands for the others: between two commands, and between two names that
-LIST looks at, it must have counted.
+A task that counts the iterations of the loop stands for the others: between two commands, and between two names that
+LIST matches, it must have run.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from paquebot.smtp_ingress.connection import SmtpConnection
 from paquebot.smtp_ingress.state import Role
 from paquebot.wire.imap import ListPatterns
 
-COMMANDS = 40  # fewer than a session may say before its login
+COMMANDS = 40  # fewer than the limit before login
 NAMES = 40
 
 
 class Rounds:
-    """Of the event loop, so far."""
+    """Counts the iterations of the event loop."""
 
     def __init__(self) -> None:
         self.count = 0
 
-    async def go_on(self) -> None:
+    async def run(self) -> None:
         while True:
             self.count += 1
             await asyncio.sleep(0)
@@ -45,7 +45,7 @@ class Rounds:
 @contextlib.asynccontextmanager
 async def counting() -> AsyncIterator[Rounds]:
     rounds = Rounds()
-    task = asyncio.ensure_future(rounds.go_on())
+    task = asyncio.ensure_future(rounds.run())
     try:
         yield rounds
     finally:
@@ -53,7 +53,7 @@ async def counting() -> AsyncIterator[Rounds]:
 
 
 def noted(monkeypatch: pytest.MonkeyPatch, owner: type[Any], name: str, rounds: Rounds) -> list[int]:
-    """The round of the loop at each call of a method."""
+    """Record the iteration of the loop at each call of a method."""
     found: list[int] = []
     original: Callable[..., Any] = getattr(owner, name)
 
@@ -72,7 +72,7 @@ def assert_each_in_a_round_of_its_own(rounds: list[int], count: int) -> None:
 
 
 async def pipelined(port: int, command: bytes, answers: bytes) -> None:
-    """Send a command many times in one write, and read until it was answered so often."""
+    """Send a command `COMMANDS` times in one write, and read as many answers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         async with asyncio.timeout(30):
@@ -109,12 +109,12 @@ async def test_pipelined_pop3(pop3_stack: Pop3Stack, monkeypatch: pytest.MonkeyP
 
 
 async def test_list_gives_way(imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 patterns over long names: another user waited 13 s for its NOOP."""
+    """64 patterns over long names: without yields another user waited 13 s for its NOOP."""
     reader = await imap_stack.reader()
     mailstore: Mailstore = imap_stack.mailstore
     for number in range(NAMES):
         await mailstore.mailboxes.create(reader.account_id, "a" * 250 + f"{number:02d}")
-    monkeypatch.setattr(event_loop, "SLICE", 0.0)  # every moment to give way is taken
+    monkeypatch.setattr(event_loop, "SLICE", 0.0)  # yield at every opportunity
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client, counting() as rounds:
         found = noted(monkeypatch, ListPatterns, "matches", rounds)
         patterns = " ".join(f"*a*a*a{number}*" for number in range(64))

@@ -1,4 +1,4 @@
-"""What each service's login opens at the bundled NATS and S3: what it needs, tried by its own code, and no more."""
+"""The rights of each service's login at the bundled NATS and S3: what the service's code needs, and no more."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """Engines that let each service in with its own login."""
+    """Engines where each service has its own login."""
 
     nats: NatsEngine
     s3: S3Engine
@@ -94,8 +94,8 @@ async def test_a_round_trip_with_each_services_own_login(opened: Callable[[str],
     await opened("smtp_ingress").publish([DELIVER_JOB, RELAY_JOB])
     await opened("smtp_ingress").probe()
 
-    heard = asyncio.Event()
-    await opened("imap").subscribe_mailbox(7, lambda _: heard.set())
+    received = asyncio.Event()
+    await opened("imap").subscribe_mailbox(7, lambda _: received.set())
     for user, subject in (("delivery", DELIVER), ("relay", RELAY)):
         queue = opened(user)
         consumer = Consumer(queue, user, subject)
@@ -106,20 +106,20 @@ async def test_a_round_trip_with_each_services_own_login(opened: Callable[[str],
         await queue.publish([HELD_JOB])
         await job.ack()
         await consumer.close()
-    await opened("relay").publish([DELIVER_JOB])  # a report to one of ours
-    await opened("delivery").publish([RELAY_JOB])  # an alias that leads away
+    await opened("relay").publish([DELIVER_JOB])  # a notification to a local account
+    await opened("delivery").publish([RELAY_JOB])  # an alias with a remote target
 
     for user in ("delivery", "pop3", "imap"):
-        heard.clear()
+        received.clear()
         await opened(user).hint_mailbox(7)
-        await asyncio.wait_for(heard.wait(), SECONDS)
+        await asyncio.wait_for(received.wait(), SECONDS)
 
-    told: asyncio.Queue[DirectoryHint] = asyncio.Queue()
+    hints: asyncio.Queue[DirectoryHint] = asyncio.Queue()
     for user in ("smtp_ingress", "imap", "pop3"):
-        await opened(user).subscribe_directory(told.put_nowait)
+        await opened(user).subscribe_directory(hints.put_nowait)
     await opened("recipient_validation").hint_directory((7,), "enabled")
     for _ in range(3):
-        assert await asyncio.wait_for(told.get(), SECONDS) == DirectoryHint(frozenset((7,)), "enabled")
+        assert await asyncio.wait_for(hints.get(), SECONDS) == DirectoryHint(frozenset((7,)), "enabled")
 
     janitor = opened("janitor")
     waiting = [stored async for stored in stream.jobs(janitor)]
@@ -200,7 +200,7 @@ async def test_each_key_reads_and_writes_packs_only_where_its_service_does(grant
     operator.put_object(granted.s3.bucket, key + pack, io.BytesIO(b"octets"), 6)
     blobs = granted.blobs(user)
     try:
-        await blobs.probe()  # every service must see whether the bucket is there
+        await blobs.probe()  # every service must be able to check that the bucket exists
         assert pack in [info.pack async for info in blobs.list_packs()]
         writing = blobs.put(new_ulid(), b"octets")
         deleting = blobs.delete([new_ulid()])

@@ -1,4 +1,4 @@
-"""Only services of this installation reach recipient_validation, and each may ask only what is its own to ask."""
+"""Only services of this installation reach recipient_validation, and each may make only its own calls."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ async def service(database: str, authority: Authority, tmp_path: Path) -> AsyncI
 
 @pytest.fixture
 async def without_database(authority: Authority, tmp_path: Path) -> AsyncIterator[DirectoryService]:
-    """Enough to be refused by."""
+    """Run the service without a database, which is enough to test refusals."""
     environ = authority.service(tmp_path / "server", "recipient-validation")
     async with running(NOWHERE, **environ, PAQUEBOT_GRPC_CALLS_PER_CLIENT="2") as running_service:
         yield running_service
 
 
 async def code_of(channel: Channel, method: str) -> grpc.StatusCode:
-    """What an empty request is answered with."""
+    """Return the status code of an empty request."""
     try:
         ask: Any = channel.unary_unary(method)
         await ask(b"", timeout=10.0)
@@ -101,7 +101,7 @@ async def test_a_client_without_a_certificate_gets_no_connection(
     without_database: DirectoryService, tmp_path: Path
 ) -> None:
     target = without_database.target
-    trusted = (tmp_path / "server" / "ca.crt").read_bytes()  # it trusts us; we do not trust it
+    trusted = (tmp_path / "server" / "ca.crt").read_bytes()  # the client trusts the server, but not the other way round
     other = Authority.make("another").service(tmp_path / "other", "smtp-ingress", trusted=trusted)
     nameless = secure_channel(target, grpc.ssl_channel_credentials(trusted))
     for channel in (insecure_channel(target), nameless, open_channel(client_settings(target, other))):
@@ -113,7 +113,7 @@ async def test_a_client_without_a_certificate_gets_no_connection(
 
 
 async def test_a_client_sends_no_password_to_another_server(authority: Authority, tmp_path: Path) -> None:
-    """In the place of the service: `imap` of the same installation; the service of another one, with the same authority
+    """The other servers: `imap` of the same installation; the service of another installation, with the same authority
     and the right address; and a server of another authority."""
     own = authority.service(tmp_path / "client", "smtp-ingress")
     elsewhere = "recipient-validation.mail.other.paquebot.internal"
@@ -227,7 +227,7 @@ async def test_smtp_ingress_validates_and_logs_in(
 
 
 async def paquebot(*arguments: str, **environ: str) -> tuple[int, str]:
-    """Run the command; its exit code, and what it says."""
+    """Run the command; return its exit code and its output."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "paquebot", *arguments),
         stdout=asyncio.subprocess.PIPE,
@@ -244,20 +244,20 @@ async def test_the_command_line_in_the_pod_of_the_service_administrates(
 ) -> None:
     await service.domain("example.org")
     here = authority.service(tmp_path / "server", "recipient-validation")
-    code, said = await paquebot("domain", "list", PAQUEBOT_GRPC_LISTEN=service.target, **here)
-    assert (code, "example.org" in said) == (0, True), said
+    code, output = await paquebot("domain", "list", PAQUEBOT_GRPC_LISTEN=service.target, **here)
+    assert (code, "example.org" in output) == (0, True), output
     elsewhere = authority.service(tmp_path / "client", "imap")
-    code, said = await paquebot("domain", "list", PAQUEBOT_RECIPIENT_VALIDATION=service.target, **elsewhere)
-    assert (code, said) == (1, "paquebot: not permitted\n")
+    code, output = await paquebot("domain", "list", PAQUEBOT_RECIPIENT_VALIDATION=service.target, **elsewhere)
+    assert (code, output) == (1, "paquebot: not permitted\n")
     (tmp_path / "client" / "tls.key").write_text("no PEM")
-    code, said = await paquebot("domain", "list", PAQUEBOT_RECIPIENT_VALIDATION=service.target, **elsewhere)
+    code, output = await paquebot("domain", "list", PAQUEBOT_RECIPIENT_VALIDATION=service.target, **elsewhere)
     assert code == 2
-    assert "PAQUEBOT_GRPC_TLS_KEY" in said
-    assert "Traceback" not in said
+    assert "PAQUEBOT_GRPC_TLS_KEY" in output
+    assert "Traceback" not in output
 
 
 async def presented(target: str, environ: dict[str, str]) -> bytes:
-    """The certificate that the server shows in a new handshake, in PEM."""
+    """Return the certificate that the server presents in a new handshake, in PEM."""
     context = ssl.create_default_context(cafile=environ["PAQUEBOT_GRPC_TLS_CA"])
     context.load_cert_chain(environ["PAQUEBOT_GRPC_TLS_CERTIFICATE"], environ["PAQUEBOT_GRPC_TLS_KEY"])
     context.set_alpn_protocols(["h2"])
@@ -281,7 +281,7 @@ async def test_certificates_and_authority_are_renewed_without_a_restart(
         await _healthy(lasting)
         await _healthy(other)
         old_connection = lasting.current()  # type: ignore[attr-defined]
-        # First everybody trusts both, then the server and one client get certificates of the new authority.
+        # First all trust both authorities, then the server and one client get certificates of the new authority.
         (server / "ca.crt").write_bytes(both)
         (client / "ca.crt").write_bytes(both)
         new.service(server, "recipient-validation", trusted=both)
@@ -290,7 +290,7 @@ async def test_certificates_and_authority_are_renewed_without_a_restart(
         new.service(client, "imap", trusted=both)
         await _healthy_with_new_files(other)
         assert other.current() is not old_connection  # type: ignore[attr-defined]
-        # At last nobody trusts the old one, and who has nothing else is refused.
+        # At last the old authority is not trusted, and clients with only an old certificate are refused.
         (server / "ca.crt").write_bytes(new.pem)
         (client / "ca.crt").write_bytes(new.pem)
         async with channel_of(target, environ) as late:
@@ -320,7 +320,9 @@ async def test_a_bad_pair_is_not_used(
     environ = authority.service(tmp_path / "client", "imap")
     good = (tmp_path / "server" / "tls.crt").read_bytes()
     authority.service(tmp_path / "next", "recipient-validation")
-    (tmp_path / "server" / "tls.crt").write_bytes((tmp_path / "next" / "tls.crt").read_bytes())  # not of this key
+    (tmp_path / "server" / "tls.crt").write_bytes(
+        (tmp_path / "next" / "tls.crt").read_bytes()
+    )  # the certificate of another key
     assert await presented(without_database.target, environ) == good
     assert await presented(without_database.target, environ) == good
     assert [record.message for record in caplog.records].count("certificate_not_loaded") == 1
@@ -331,7 +333,7 @@ async def test_a_bad_pair_is_not_used(
 async def test_a_client_with_many_channels_has_only_its_share(
     without_database: DirectoryService, authority: Authority, tmp_path: Path
 ) -> None:
-    """PAQUEBOT_GRPC_CALLS_PER_CLIENT is 2 here; a watch of health is a call that lasts."""
+    """PAQUEBOT_GRPC_CALLS_PER_CLIENT is 2 here; a health watch is a call that stays open."""
     target = without_database.target
     greedy = authority.service(tmp_path / "greedy", "imap")
     before = refused("imap", "share")
@@ -360,7 +362,7 @@ async def test_silent_connections_are_limited_and_closed(authority: Authority, t
             silent = [await asyncio.open_connection(host, int(port)) for _ in range(10)]
             await _healthy(service.channel)
             for reader, writer in silent:
-                assert await reader.read(1) == b""  # ended by the server
+                assert await reader.read(1) == b""  # the server closed it
                 writer.close()
             async with channel_of(service.target, authority.service(tmp_path / "client", "imap")) as channel:
                 stub = health_pb2_grpc.HealthStub(channel)
@@ -370,7 +372,7 @@ async def test_silent_connections_are_limited_and_closed(authority: Authority, t
 async def test_a_second_listener_without_tls_is_not_for_administration(
     database: str, authority: Authority, tmp_path: Path
 ) -> None:
-    """Pods of a version before have no certificates; `internalTls.acceptPlain` lets them in while they are replaced."""
+    """Pods of an earlier version have no certificates; `internalTls.acceptPlain` accepts them during the upgrade."""
     environ = authority.service(tmp_path / "server", "recipient-validation")
     plain = f"127.0.0.1:{free_port()}"
     async with directory_service(database, **environ, PAQUEBOT_GRPC_PLAIN_LISTEN=plain) as service:
@@ -386,14 +388,14 @@ async def test_a_second_listener_without_tls_is_not_for_administration(
             await admin.ask(admin.stub.GetDomain, directory_pb2.GetDomainRequest(name="example.org"))
         await channel.close()
         host, _, port = plain.rpartition(":")
-        assert await asyncio.to_thread(stranger.TRIES["grpc"], host, int(port))  # which is why it is not the default
+        assert await asyncio.to_thread(stranger.TRIES["grpc"], host, int(port))  # therefore it is not the default
 
 
 @pytest.mark.parametrize("folder", ["run", "a name with % and #"])
 async def test_all_services_work_over_a_unix_socket(database: str, tmp_path: Path, folder: str) -> None:
     directory = tmp_path / folder
     directory.mkdir()
-    with socket.socket(socket.AF_UNIX) as left:  # what a killed process leaves does not stand in the way
+    with socket.socket(socket.AF_UNIX) as left:  # the socket file of a killed process is replaced
         left.bind(str(directory / "grpc.sock"))
     async with directory_service(database, PAQUEBOT_GRPC_LISTEN=f"unix:{directory}/grpc.sock") as service:
         await service.domain("example.org")

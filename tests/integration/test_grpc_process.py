@@ -1,4 +1,4 @@
-"""recipient_validation as a process: it is never open by accident, and its workers share the port with TLS."""
+"""recipient_validation as a process: it never listens without TLS by accident, and its workers share the TLS port."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def started(**settings: str) -> AsyncIterator[asyncio.subprocess.Process]:
 
 
 async def refusal(**settings: str) -> str:
-    """What a process that cannot start says."""
+    """Return the output of a process that cannot start."""
     async with started(**settings) as process, asyncio.timeout(SECONDS):
         assert process.stderr is not None
         text = (await process.stderr.read()).decode()
@@ -75,7 +75,7 @@ async def test_clients_of_both_families_are_served(listen: str) -> None:
 
 
 def workers(pid: int) -> set[int]:
-    """Processes of the family beside its front, which is the first child."""
+    """Return the worker processes: all children except the first, the health aggregator."""
     return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[1:]}
 
 
@@ -87,7 +87,7 @@ async def test_workers_share_the_port_and_a_dead_one_is_replaced(tmp_path: Path)
     client = DirectoryClientSettings(target, Seconds(10.0), tls)
 
     async def check(times: int) -> None:
-        """Each on a connection of its own, which the kernel gives to one worker or the other."""
+        """Call on a new connection each time; the kernel gives it to one worker or the other."""
         for _ in range(times):
             channel = open_channel(client)
             stub = health_pb2_grpc.HealthStub(channel)

@@ -1,6 +1,7 @@
-"""On a healthy platform no bytes of a client, in any argument of any command, are a temporary failure or a fault.
+"""On a healthy platform no bytes of a client, in any argument of any command, cause a temporary failure or a fault.
 
-What can never work is told as that: a client that is told "try again later" tries for ever. And the session goes on.
+The server refuses the impossible permanently, because a client retries a temporary failure for ever, and the session
+continues.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ async def reader(imap_stack: ImapStack) -> Reader:
 
 
 class Talker:
-    """One connection, and all that the server sent on it."""
+    """One connection, and all lines that the server sent on it."""
 
     def __init__(self, client: WireClient) -> None:
         self.client = client
         self.count = 0
 
     async def say(self, command: Command) -> None:
-        """The command, and a NOOP that shows that the session goes on. Raises AssertionError."""
+        """Send the command, and a NOOP that shows that the session continues. Raises AssertionError."""
         self.count += 1
         tag = b"c%d" % self.count
         before = UNEXPECTED._value.get()
@@ -66,12 +67,12 @@ class Talker:
                 await self.client.say(piece)
                 continue
             await self.client.say(piece.head)
-            if piece.waits and not await self._goes_on(tag):
+            if piece.waits and not await self._accepts_literal(tag):
                 return
             await self.client.say(piece.payload)
 
-    async def _goes_on(self, tag: bytes) -> bool:
-        """Does the server accept the literal? Else it has refused the command."""
+    async def _accepts_literal(self, tag: bytes) -> bool:
+        """Return whether the server accepts the literal; otherwise it has refused the command."""
         while True:
             line = await self.line()
             assert not any(words in line for words in NEVER), line
@@ -86,7 +87,7 @@ async def play(server: ImapServer, reader: Reader | None, way: Iterable[bytes], 
             await talker.say([before])
         for command in commands:
             await talker.say(command)
-        if reader is not None:  # and nothing that was said has spoilt what is there
+        if reader is not None:  # no command has damaged the mailbox
             for after in (
                 'LIST "" *',
                 'LSUB "" *',
@@ -98,11 +99,11 @@ async def play(server: ImapServer, reader: Reader | None, way: Iterable[bytes], 
 
 
 def is_short(command: Command) -> bool:
-    """Longer commands end a session without a login."""
+    """Before login the server closes the connection at a longer command."""
     return all(len(piece if isinstance(piece, bytes) else piece.payload) <= 1000 for piece in command)
 
 
-pytestmark = pytest.mark.timeout(600)  # a hundred conversations, each with real engines
+pytestmark = pytest.mark.timeout(600)  # a hundred sessions, each with real engines
 
 own_time = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 

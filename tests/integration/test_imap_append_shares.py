@@ -1,4 +1,4 @@
-"""Uploads of one account take no memory from another."""
+"""Uploads of one account do not use the memory share of another."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A row that cannot be read as it is takes no other with it: SELECT, FETCH, SEARCH and what else reads a mailbox work,
-the bad one is named, and what is lost is told as lost, not as to be tried again."""
+"""An unreadable row does not affect other rows: SELECT, FETCH, SEARCH and other commands work, the response names the
+bad message, and a lost message is a permanent failure, not a temporary one."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def message(number: int) -> bytes:
     return f"Subject: number {number}\r\nX-Odd: {number}\r\n\r\nbody {number}\r\n".encode()
 
 
-def told(lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """The numbers of the messages that a FETCH returned, and of those that it named as lost."""
+def numbers(lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Return the numbers of the messages that a FETCH returned, and of those that it named as lost."""
     given = [match[1] for line in lines if (match := re.match(rb"\* (\d) FETCH", line))]
     lost = [match[1] for line in lines if (match := re.match(rb"\* NO \[CORRUPTION\] Message (\d) ", line))]
     return given, lost
@@ -29,7 +29,7 @@ def told(lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
 
 @contextlib.asynccontextmanager
 async def three_messages(stack: ImapStack) -> AsyncIterator[tuple[Reader, WireClient]]:
-    """An account that is removed at the end, because its rows stay bad."""
+    """An account with three messages; it is removed at the end because its rows stay bad."""
     reader = await stack.reader()
     await stack.deliver(reader, *map(message, (1, 2, 3)))
     try:
@@ -49,7 +49,7 @@ async def three_messages(stack: ImapStack) -> AsyncIterator[tuple[Reader, WireCl
         ("save_date = '-infinity'", " 1-Mar-2026 12:00:01 +0000"),
     ],
 )
-async def test_a_date_that_nobody_can_read(imap_stack: ImapStack, change: str, date: str) -> None:
+async def test_a_date_that_python_cannot_represent(imap_stack: ImapStack, change: str, date: str) -> None:
     async with three_messages(imap_stack) as (reader, client):
         await spoil(imap_stack.postgres, reader.account_id, 2, change)
         mended = value(ROWS, reading="mended") or 0.0
@@ -71,7 +71,7 @@ async def test_a_date_that_nobody_can_read(imap_stack: ImapStack, change: str, d
         await client.ok("UID SEARCH SAVEDSINCE 1-Jan-2020")
 
 
-async def test_such_a_row_is_changed_copied_and_moved_and_is_mended_by_that(imap_stack: ImapStack) -> None:
+async def test_changing_copying_or_moving_a_bad_row_repairs_it(imap_stack: ImapStack) -> None:
     async with three_messages(imap_stack) as (reader, client):
         for uid in (1, 2, 3):
             await spoil(imap_stack.postgres, reader.account_id, uid, "internal_date = '-infinity'")
@@ -84,7 +84,9 @@ async def test_such_a_row_is_changed_copied_and_moved_and_is_mended_by_that(imap
         assert len(lines) == 2
         assert all(b'" 2-Jan-0001 00:00:00 +0000"' in line for line in lines)
         bad = "SELECT count(*) FROM mailstore.messages WHERE account_id = $1 AND NOT isfinite(internal_date)"
-        assert await imap_stack.postgres.fetchval("test", bad, reader.account_id) == 1, "the one that nobody changed"
+        assert await imap_stack.postgres.fetchval("test", bad, reader.account_id) == 1, (
+            "the row that no command changed"
+        )
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ async def test_such_a_row_is_changed_copied_and_moved_and_is_mended_by_that(imap
         ("31-Dec-9999 23:59:59 -0100", "30-Dec-9999 23:59:59 +0000"),
     ],
 )
-async def test_dates_that_programs_send_for_none_are_kept(imap_stack: ImapStack, sent: str, date: str) -> None:
+async def test_dates_that_programs_send_instead_of_none_are_kept(imap_stack: ImapStack, sent: str, date: str) -> None:
     async with three_messages(imap_stack) as (_, client):
         await client.say(f'a APPEND INBOX "{sent}" {{{len(message(4))}}}\r\n'.encode())
         assert (await client.line()).startswith(b"+")
@@ -111,11 +113,11 @@ async def test_dates_that_programs_send_for_none_are_kept(imap_stack: ImapStack,
 @pytest.mark.parametrize(
     "change", ["flags = -1", "flags = 255", "mod_seq = -7", "size = -5", "keywords = '{a b,\"x\r\ny\"}'"]
 )
-async def test_a_number_or_a_word_that_is_none(imap_stack: ImapStack, change: str) -> None:
+async def test_an_invalid_number_or_keyword(imap_stack: ImapStack, change: str) -> None:
     async with three_messages(imap_stack) as (reader, client):
         await spoil(imap_stack.postgres, reader.account_id, 2, change)
         await client.ok("SELECT INBOX")
-        assert told(await client.ok("FETCH 1:* (FLAGS RFC822.SIZE MODSEQ ENVELOPE)")) == ([b"1", b"2", b"3"], [])
+        assert numbers(await client.ok("FETCH 1:* (FLAGS RFC822.SIZE MODSEQ ENVELOPE)")) == ([b"1", b"2", b"3"], [])
         assert (await client.ok("UID SEARCH LARGER 10"))[-1].startswith(b"* SEARCH 1 ")
         await client.ok("STATUS Archive (MESSAGES)")
 
@@ -125,9 +127,9 @@ async def test_a_row_that_cannot_be_repaired_is_reported_as_damaged(imap_stack: 
         await spoil(imap_stack.postgres, reader.account_id, 2, "blob_compression = -1, blob_offset = -9")
         left_out = value(ROWS, reading="left_out") or 0.0
         await client.ok("SELECT INBOX")
-        assert told(await client.ok("FETCH 1:* (ENVELOPE)")) == ([b"1", b"3"], [b"2"])
+        assert numbers(await client.ok("FETCH 1:* (ENVELOPE)")) == ([b"1", b"3"], [b"2"])
         assert value(ROWS, reading="left_out") == left_out + 1
-        assert told(await client.ok("UID FETCH 1:* (BODY.PEEK[])")) == ([b"1", b"3"], [b"2"])
+        assert numbers(await client.ok("UID FETCH 1:* (BODY.PEEK[])")) == ([b"1", b"3"], [b"2"])
         assert (await client.run("FETCH 2 (ENVELOPE)"))[-1].startswith(b"NO [CORRUPTION]")
         assert (await client.ok("UID SEARCH BODY body"))[-1] == b"* SEARCH 1 3\r\n"
         assert len(await client.ok("FETCH 1:* (FLAGS)")) == 3
@@ -150,9 +152,9 @@ async def test_a_reference_to_nothing_is_a_lost_message(imap_stack: ImapStack, p
         await spoil(imap_stack.postgres, reader.account_id, 2, f"pack = '{pack}'")
         await client.ok("SELECT INBOX")
         assert len(await client.ok("FETCH 1:* (ENVELOPE INTERNALDATE)")) == 3
-        assert told(await client.ok("FETCH 1:* (BODY.PEEK[])")) == ([b"1", b"3"], [b"2"])
+        assert numbers(await client.ok("FETCH 1:* (BODY.PEEK[])")) == ([b"1", b"3"], [b"2"])
         end = (await client.run("FETCH 2 (BODY.PEEK[])"))[-1]
-        assert end.startswith(b"NO [CORRUPTION]"), "trying again does not bring it back"
+        assert end.startswith(b"NO [CORRUPTION]"), "a retry cannot help"
         assert (await client.ok("UID SEARCH BODY body"))[-1] == b"* SEARCH 1 3\r\n"
 
 

@@ -1,4 +1,4 @@
-"""Real client libraries against the real service: imaplib and imapclient, each in a thread of its own."""
+"""Real client libraries against the real service: imaplib and imapclient, each in its own thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def multipart(subject: str = "Grüße aus Genève") -> bytes:
-    """A mail with alternatives, an attachment and an embedded mail."""
+    """A message with alternatives, an attachment and an embedded message."""
     inner = EmailMessage()
     inner["Subject"] = "inner"
     inner["From"] = "inner@example.org"
@@ -210,8 +210,8 @@ async def test_imapclient_moves_copies_and_idles(served: Served) -> None:
             watcher.idle()
             client.copy([1], "Archive")
             client.move([1], "Trash")
-            heard = watcher.idle_check(timeout=20)
-            assert (1, b"EXPUNGE") in heard
+            found = watcher.idle_check(timeout=20)
+            assert (1, b"EXPUNGE") in found
             watcher.idle_done()
             assert watcher.search() == [2]
             assert client.folder_status("Trash", ["MESSAGES"]) == {b"MESSAGES": 1}

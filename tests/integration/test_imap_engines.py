@@ -38,7 +38,7 @@ def message(number: int, *, size: int = 0, extra: str = "") -> bytes:
 
 
 def calls(engine: str, call: str) -> float:
-    """How often this process called the engine so far."""
+    """Return how often this process has called the engine."""
     labels = {"engine": engine, "call": call}
     return REGISTRY.get_sample_value("paquebot_engine_call_seconds_count", labels) or 0.0
 
@@ -51,7 +51,7 @@ async def selected(stack: ImapStack, reader: Reader, **environ: str) -> AsyncIte
 
 
 class Wire:
-    """A TCP proxy to an engine, which can be cut and repaired."""
+    """A TCP proxy to an engine; a test can interrupt and restore it."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -70,7 +70,7 @@ class Wire:
             wire.cut()
 
     def cut(self) -> None:
-        """Drop every connection, and each new one."""
+        """Close every connection, and each new one."""
         self._whole = False
         for writer in self._open:
             writer.transport.abort()
@@ -95,8 +95,8 @@ class Wire:
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(ConnectionError):
-        while octets := await reader.read(65536):
-            writer.write(octets)
+        while data := await reader.read(65536):
+            writer.write(data)
             await writer.drain()
     writer.transport.abort()
 
@@ -157,7 +157,7 @@ async def test_two_thousand_messages(imap_stack: ImapStack) -> None:
         assert await client.ok("UID SEARCH SUBJECT 1234") == [b"* SEARCH 1235\r\n"]
 
 
-async def test_slow_reader_is_dropped_and_others_go_on(imap_stack: ImapStack) -> None:
+async def test_slow_reader_is_dropped_and_others_continue(imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, *(message(number, size=2_000_000) for number in range(6)))
     async with imap_stack.serving(PAQUEBOT_IMAP_WRITE_TIMEOUT="500ms") as server:
@@ -175,7 +175,7 @@ async def test_slow_reader_is_dropped_and_others_go_on(imap_stack: ImapStack) ->
             rest = b""
             with contextlib.suppress(ConnectionError):
                 rest = await asyncio.wait_for(slow.reader.read(), 20)
-            assert len(rest) < 60_000_000  # cut off in the middle
+            assert len(rest) < 60_000_000  # the connection was closed in the middle
 
 
 async def test_s3_away_refuses_bodies_and_keeps_the_session(imap_stack: ImapStack) -> None:
@@ -194,7 +194,7 @@ async def test_s3_away_refuses_bodies_and_keeps_the_session(imap_stack: ImapStac
 
 
 async def test_postgres_away_refuses_and_recovers(imap_stack: ImapStack) -> None:
-    """While the proxy is cut, commands are refused; afterwards the same session goes on."""
+    """While the proxy is interrupted, the server refuses commands; afterwards the same session continues."""
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, message(1))
     parts = urlsplit(imap_stack.environ["PAQUEBOT_POSTGRES_DSN"])
@@ -233,7 +233,7 @@ async def test_passwords_are_in_no_log_line(imap_stack: ImapStack, caplog: pytes
 
 
 async def test_it_is_ready_only_while_clients_can_log_in(imap_stack: ImapStack, tmp_path: Path) -> None:
-    """As pop3 and smtp_ingress: a load balancer must not send clients to a process that cannot authenticate them."""
+    """As in pop3 and smtp_ingress: a load balancer must not send clients to a process that cannot authenticate them."""
     settings = load(ImapSettings, imap_stack.environ)
     async with open_server(settings, health := Health(started=True)):
         assert await health.unready() == []
@@ -242,7 +242,7 @@ async def test_it_is_ready_only_while_clients_can_log_in(imap_stack: ImapStack, 
         assert [reason.partition(":")[0] for reason in await health.unready()] == ["recipient_validation"]
 
 
-async def test_one_read_serves_all_sessions_that_ask_at_once(imap_stack: ImapStack) -> None:
+async def test_one_read_serves_all_sessions_that_ask_together(imap_stack: ImapStack) -> None:
     stored = [await imap_stack.spool.store(message(number), account_id=1) for number in range(4)]
     blobs = BlobStore(load(S3Settings, imap_stack.environ))
     bodies = BodyCache(blobs, cache_bytes=2**20)
@@ -273,7 +273,7 @@ async def test_one_bad_entry_does_not_hide_its_neighbours(imap_stack: ImapStack)
 
 
 async def test_moved_message_is_found_at_its_new_place(imap_stack: ImapStack) -> None:
-    """Compaction between the row and the body: the row is read once more."""
+    """Compaction moves the message between the reads of row and body: the session reads the row once more."""
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, message(1), message(2))
     inbox = await imap_stack.mailstore.mailboxes.find(reader.account_id, "INBOX")
@@ -306,7 +306,7 @@ async def test_cache_stays_within_its_bound(imap_stack: ImapStack) -> None:
     stored = [await imap_stack.spool.store(message(n, size=1000), account_id=1) for n in range(20)]
     blobs = BlobStore(load(S3Settings, imap_stack.environ))
     bodies = BodyCache(blobs, cache_bytes=10_000)
-    for one in stored:  # in this order, whichever request is the quickest
+    for one in stored:  # in this order, whichever request finishes first
         await bodies.load([one.blob])
     assert 0 < (REGISTRY.get_sample_value("paquebot_imap_body_cache_bytes") or 0) <= 10_000
     before = calls("s3", "get")
@@ -319,7 +319,7 @@ async def test_cache_stays_within_its_bound(imap_stack: ImapStack) -> None:
 
 
 def _looks() -> float:
-    """Refreshes of idling sessions so far."""
+    """Return how often idling sessions have refreshed."""
     sources = [value("paquebot_imap_refreshes_total", source=source) for source in ("hinted", "shared")]
     return sum(count or 0.0 for count in sources)
 
@@ -333,7 +333,7 @@ async def test_sessions_that_idle_share_one_query(imap_stack: ImapStack) -> None
             await client.ok("SELECT INBOX")
             await client.say(b"i IDLE\r\n")
             assert await client.line() == b"+ idling\r\n"
-        async with asyncio.timeout(10):  # each looks once when it begins
+        async with asyncio.timeout(10):  # each session refreshes once when it begins to idle
             while _looks() < looked + 12:
                 await asyncio.sleep(0)
         await imap_stack.deliver(reader, message(1))
@@ -353,10 +353,10 @@ async def test_an_own_change_needs_no_query(imap_stack: ImapStack) -> None:
     await imap_stack.deliver(reader, *map(message, range(3)))
     async with selected(imap_stack, reader) as client:
         for number in (1, 2, 3):
-            before, heard = calls("postgres", "changes"), value("paquebot_imap_hints_total") or 0.0
+            before, count = calls("postgres", "changes"), value("paquebot_imap_hints_total") or 0.0
             await client.ok(f"STORE {number} +FLAGS.SILENT (\\Seen)")
             async with asyncio.timeout(10):
-                while (value("paquebot_imap_hints_total") or 0.0) == heard:
+                while (value("paquebot_imap_hints_total") or 0.0) == count:
                     await client.ok("FETCH 1 RFC822.SIZE")
             await client.ok("FETCH 1 RFC822.SIZE")
             assert calls("postgres", "changes") == before
@@ -403,7 +403,7 @@ async def test_a_query_that_began_before_a_change_is_not_joined_after_it(imap_st
     async def joined() -> tuple[asyncio.Task[Changes], bool]:
         before = value("paquebot_imap_refreshes_total", source="shared") or 0.0
         task = asyncio.create_task(feed.shared_changes(*asking))
-        await asyncio.sleep(0)  # it has asked, or joined
+        await asyncio.sleep(0)  # it has queried, or joined the query
         return task, (value("paquebot_imap_refreshes_total", source="shared") or 0.0) > before
 
     first, began = await joined()
@@ -429,14 +429,14 @@ async def test_an_appended_message_is_read_from_memory(imap_stack: ImapStack) ->
 
 async def test_all_hints_are_published_before_the_process_exits(imap_stack: ImapStack) -> None:
     accounts = range(2**40, 2**40 + 3)
-    heard: list[tuple[int, bytes]] = []
+    received: list[tuple[int, bytes]] = []
     last = asyncio.Event()
 
-    def hear(account_id: int) -> None:
-        heard.append((account_id, imap_stack.queue.hint_source))
+    def note(account_id: int) -> None:
+        received.append((account_id, imap_stack.queue.hint_source))
 
     for account_id in accounts:
-        await imap_stack.queue.subscribe_mailbox(account_id, hear)
+        await imap_stack.queue.subscribe_mailbox(account_id, note)
     await imap_stack.queue.subscribe_mailbox(accounts.stop, lambda _: last.set())
     hints = HintPublisher(imap_stack.queue, b"us")
     for account_id in (*accounts, *accounts):
@@ -445,4 +445,4 @@ async def test_all_hints_are_published_before_the_process_exits(imap_stack: Imap
     await imap_stack.queue.hint_mailbox(accounts.stop)
     async with asyncio.timeout(10):
         await last.wait()
-    assert sorted(heard) == [(account_id, b"us") for account_id in accounts]
+    assert sorted(received) == [(account_id, b"us") for account_id in accounts]

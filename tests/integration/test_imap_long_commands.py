@@ -1,4 +1,4 @@
-"""Commands of hundreds of kilobytes: their memory is charged to their account, and their answers are complete."""
+"""Commands of hundreds of kilobytes: the server charges their memory to the account, and answers completely."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_a_long_line_is_charged_while_it_is_read_and_answered(imap_stack: 
         assert budget.used == 0
 
 
-async def test_an_account_without_room_is_asked_to_try_again_later(imap_stack: ImapStack) -> None:
+async def test_an_account_without_memory_gets_a_temporary_refusal(imap_stack: ImapStack) -> None:
     greedy, other = await imap_stack.reader(), await imap_stack.reader()
     settings = {
         "PAQUEBOT_IN_FLIGHT": "4000000",
@@ -98,7 +98,7 @@ async def test_an_account_without_room_is_asked_to_try_again_later(imap_stack: I
         assert server.context.budget.used == 0
 
 
-async def test_a_command_for_many_sections_gives_way_after_each(
+async def test_a_command_for_many_sections_yields_after_each(
     imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_way = 0
@@ -152,10 +152,10 @@ async def test_a_search_of_many_keys_ends_when_its_client_is_gone(
     assert verdicts < COUNT // 2
 
 
-async def test_a_silent_store_of_very_many_messages_gives_way(
+async def test_a_silent_store_of_very_many_messages_yields(
     imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No line reports any of them, but each is compared before and after."""
+    """The response has no line for these messages, but the server compares each before and after."""
     given_way = {"session": 0, "fairness": 0}
 
     def counter(module: str) -> Callable[[], Awaitable[None]]:

@@ -1,4 +1,4 @@
-"""Sections that are too long to be copied: each byte is in its place; and rows whose summaries are long."""
+"""Sections that are too long to copy: each byte is in its place; and rows with long summaries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RAW = (
     + _QP
     + b"\r\n--b--\r\n"
 )
-_SEEN = (PREFIX + _RAW).replace(b"\0", b"\x80")  # as a literal carries it
+_SEEN = (PREFIX + _RAW).replace(b"\0", b"\x80")  # as a literal contains it
 _TEXT = _RAW[_RAW.index(b"\r\n\r\n") + 4 :]
 _TEXT_OF_2 = "é and more ".encode() * 20_000
 
@@ -47,7 +47,7 @@ def literal(line: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("item", "octets"),
+    ("item", "data"),
     [
         ("BODY.PEEK[]", _SEEN),
         ("RFC822", _SEEN),
@@ -68,13 +68,13 @@ def literal(line: bytes) -> bytes:
         ("BODY.PEEK[HEADER.FIELDS.NOT (Subject)]<0.20>", _SEEN[:20]),
     ],
 )
-async def test_each_byte_is_in_its_place(imap_stack: ImapStack, item: str, octets: bytes) -> None:
+async def test_each_byte_is_in_its_place(imap_stack: ImapStack, item: str, data: bytes) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, _RAW)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader) as client:
         await client.ok("EXAMINE INBOX")
         (line,) = await client.ok(f"FETCH 1 {item}")
-        assert literal(line) == octets
+        assert literal(line) == data
 
 
 async def test_many_items_in_one_response(imap_stack: ImapStack) -> None:
@@ -108,14 +108,14 @@ async def test_a_part_that_cannot_be_decoded_is_refused_before_anything_is_sent(
 async def test_a_failure_inside_a_literal_ends_the_connection(
     imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing else may follow where the client expects the rest of the literal."""
+    """The client expects the rest of the literal, so the server may send nothing else."""
     passes = 0
 
     def failing(body: memoryview, encoding: bytes) -> Iterator[bytes]:
         nonlocal passes
         passes += 1
-        for octets in decoded_pieces(body, encoding):
-            yield octets
+        for data in decoded_pieces(body, encoding):
+            yield data
             if passes == 2:
                 raise ValueError("a fault of ours")
 
@@ -128,8 +128,8 @@ async def test_a_failure_inside_a_literal_ends_the_connection(
         assert await client.reader.readuntil(b"}\r\n") == b"* 1 FETCH (BINARY[1] ~{300000}\r\n"
         sent = bytearray()
         with contextlib.suppress(ConnectionError, ssl.SSLError):
-            while b"a NO" not in sent and (octets := await client.reader.read(2**16)):
-                sent += octets
+            while b"a NO" not in sent and (data := await client.reader.read(2**16)):
+                sent += data
         assert _DATA.startswith(sent) and len(sent) < len(_DATA)
 
 
@@ -147,7 +147,7 @@ async def test_forty_partials_are_views_of_one_body(imap_stack: ImapStack) -> No
 
 
 async def test_rows_come_in_batches_of_few_bytes(imap_stack: ImapStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forty summaries of 50 KB, among small ones: no answer of PostgreSQL has many, and each comes once."""
+    """Forty summaries of 50 KB, among small ones: no batch from PostgreSQL has many, and each row arrives once."""
     long = b"Subject: " + b"x" * 60_000 + b"\r\n\r\nx\r\n"
     reader = await imap_stack.reader()
     short = [b"Subject: s\r\n\r\nx\r\n"]

@@ -1,4 +1,4 @@
-"""A hostile hour in small: the real IMAP process with a hard limit of memory, and what it needs at its peak.
+"""The real IMAP process with a hard memory limit under hostile commands, and its peak memory.
 
 The process runs with RLIMIT_DATA, as a pod does with its limit: an allocation beyond it fails. Its peak is the kernel's
 VmHWM. Sizes are a part of the chart's (a limit of 512 MiB, PAQUEBOT_IMAP_READING of 128 MiB, messages of 50 MB).
@@ -33,8 +33,8 @@ _SMALL = {
     "PAQUEBOT_IMAP_BODY_CACHE": "8MiB",
     "PAQUEBOT_IMAP_WRITE_TIMEOUT": "2s",
 }
-_GROWTH = 64 * _MIB  # above what the process has when it is ready
-_DATA = 1024 * _MIB  # of which threads' stacks, which are not touched, are the greater part
+_GROWTH = 64 * _MIB  # above the memory of the process when it is ready
+_DATA = 1024 * _MIB  # mostly stacks of threads, which stay untouched
 _LIMITED = """
 import os, resource, sys
 limit = int(sys.argv[1])
@@ -50,10 +50,10 @@ class Service:
     pid: int
     port: int
     idle: int
-    """Bytes resident when it was ready."""
+    """Resident bytes when the process was ready."""
 
     def peak(self) -> int:
-        """Maximum of resident bytes so far."""
+        """Return the maximum of resident bytes so far."""
         return _status(self.pid, "VmHWM")
 
 
@@ -100,15 +100,15 @@ async def store(imap_stack: ImapStack) -> AsyncIterator[BlobStore]:
     await blobs.close()
 
 
-def text(number: int, octets: int) -> bytes:
-    """Mostly ASCII, but for a character in each line that makes Python's text four bytes a character."""
+def text(number: int, length: int) -> bytes:
+    """Return ASCII text with one character in each line that makes Python's string four bytes per character."""
     line = "an ordinary line of words, and a face: \N{GRINNING FACE}\r\n".encode()
-    return b"Subject: %d\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" % number + line * (octets // len(line))
+    return b"Subject: %d\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" % number + line * (length // len(line))
 
 
-def noise(octets: int) -> bytes:
+def noise(length: int) -> bytes:
     """Bytes that zstd cannot compress."""
-    return b"Subject: noise\r\n\r\n" + random.Random(1).randbytes(octets).replace(b"\0", b"0")
+    return b"Subject: noise\r\n\r\n" + random.Random(1).randbytes(length).replace(b"\0", b"0")
 
 
 async def mailbox(stack: ImapStack, store: BlobStore, messages: Sequence[bytes], times: int = 1) -> Reader:
@@ -119,7 +119,7 @@ async def mailbox(stack: ImapStack, store: BlobStore, messages: Sequence[bytes],
 
 
 async def test_a_search_of_much_text_keeps_none_of_it(imap_stack: ImapStack, store: BlobStore) -> None:
-    """Over 200 MB; in Python's text four times as many."""
+    """Over 200 MB; as Python strings four times as many."""
     victim = await imap_stack.reader()
     reader = await mailbox(imap_stack, store, [text(number, 2_000_000) for number in range(5)], times=21)
     async with service(imap_stack, **_SMALL) as imap, connected(imap.port, reader) as client:
@@ -152,7 +152,7 @@ async def test_many_partials_of_a_long_message_are_not_copies_of_it(imap_stack: 
 
 
 async def test_clients_that_never_read_keep_no_message_in_memory(imap_stack: ImapStack, store: BlobStore) -> None:
-    """Eight accounts ask for a message and do not read it. TLS, where a transport takes all that it is given."""
+    """Eight accounts ask for a message and do not read it, over TLS, whose transport buffers without a limit."""
     victim = await mailbox(imap_stack, store, [b"Subject: small\r\n\r\nsmall\r\n"])
     message = [noise(8_000_000)]
     readers = [await mailbox(imap_stack, store, message) for _ in range(8)]
@@ -166,7 +166,7 @@ async def test_clients_that_never_read_keep_no_message_in_memory(imap_stack: Ima
 
 
 async def test_whole_envelopes_are_made_one_after_another(imap_stack: ImapStack, store: BlobStore) -> None:
-    """Twelve sessions of four accounts ask for a million addresses each, and half of them do not read."""
+    """Twelve sessions of four accounts ask for a million addresses each, and half of the sessions do not read."""
     victim = await mailbox(imap_stack, store, [b"Subject: small\r\n\r\nsmall\r\n"])
     message = [b"Subject: many\r\nTo: " + b"a@b, " * 1_000_000 + b"\r\n\r\nx\r\n"]
     readers = [await mailbox(imap_stack, store, message) for _ in range(4)]
@@ -188,7 +188,7 @@ async def test_whole_envelopes_are_made_one_after_another(imap_stack: ImapStack,
 
 
 async def ask_and_not_read(client: WireClient) -> None:
-    """When this returns, the response has begun."""
+    """Send the command; return when the response has begun."""
     await client.ok("SELECT INBOX")
     await client.say(b"a FETCH 1 BODY.PEEK[]\r\n")
     async with asyncio.timeout(60.0):

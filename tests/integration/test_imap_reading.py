@@ -1,4 +1,4 @@
-"""Many bodies: how many requests they take, what a slow reader reserves, and how one damaged message affects others."""
+"""Many bodies: the number of requests, the memory that a slow reader reserves, and the effect of a damaged message."""
 
 from __future__ import annotations
 
@@ -45,10 +45,8 @@ async def store(imap_stack: ImapStack) -> AsyncIterator[BlobStore]:
     await blobs.close()
 
 
-async def test_messages_of_one_pack_share_requests_though_the_order_jumps(
-    imap_stack: ImapStack, store: BlobStore
-) -> None:
-    """400 messages in turn from four packs: a request for each pack and window, and not for each message."""
+async def test_messages_of_one_pack_share_requests_in_any_order(imap_stack: ImapStack, store: BlobStore) -> None:
+    """400 messages alternate between four packs: one request for each pack and window, not for each message."""
     reader = await imap_stack.reader()
     messages = [message(number) for number in range(400)]
     refs: list[BlobRef] = [BlobRef()] * 400
@@ -73,7 +71,7 @@ async def test_a_damaged_or_missing_message_is_the_only_one_left_out(imap_stack:
     damaged = await packed(store, messages[4:8], damaged=[1])
     gone = await packed(store, messages[8:10])
     behind = await packed(store, messages[10:])
-    behind[1].offset += 1_000_000  # a row that points behind the end of its pack
+    behind[1].offset += 1_000_000  # a row that refers to an offset behind the end of its pack
     await store.delete([gone[0].pack])
     refs = [*good, *damaged, *gone, *behind]
     await delivered(imap_stack, reader, list(zip(refs, messages, strict=True)))
@@ -83,7 +81,7 @@ async def test_a_damaged_or_missing_message_is_the_only_one_left_out(imap_stack:
         warnings = [line for line in lines if line.startswith(b"* NO ")]
         lines = [line for line in lines if line not in warnings]
         assert [int(line.split()[1]) for line in lines] == [1, 2, 3, 4, 5, 7, 8, 11]
-        assert completion == b"OK FETCH completed\r\n"  # after a NO clients would throw away what they were given
+        assert completion == b"OK FETCH completed\r\n"  # after a NO clients would discard the data of the response
         assert all(line.endswith(messages[int(line.split()[1]) - 1] + b")\r\n") for line in lines)
         assert warnings == [
             b"* NO [UNAVAILABLE] Message 6 (UID 6) is damaged, please report it\r\n",
@@ -128,7 +126,7 @@ async def test_a_damaged_first_message_keeps_no_other_from_becoming_seen(
 
 
 async def test_slow_readers_reserve_no_more_than_their_share(imap_stack: ImapStack, store: BlobStore) -> None:
-    """Eight readers of 6 MB each take one group and then nothing: only reserved bytes were read."""
+    """Eight readers of 6 MB each read one window and then stop: the server read only reserved bytes."""
     reader = await imap_stack.reader()
     messages = [message(number, 100_000) for number in range(60)]
     await delivered(imap_stack, reader, list(zip(await packed(store, messages), messages, strict=True)))
@@ -143,7 +141,7 @@ async def test_slow_readers_reserve_no_more_than_their_share(imap_stack: ImapSta
     shares = AccountShares(limit, limit)
     share = shares.of(reader.account_id)
     before = bytes_read()
-    # Each reader has its own Bodies: they share the gate, but no read and no cache.
+    # Each reader has its own Bodies: they share the limit, but no read and no cache.
     all_bodies = [BodyCache(store, cache_bytes=0) for _ in range(8)]
     readers = [read_bodies(bodies, share, rows(list(range(1, 61))), rows) for bodies in all_bodies]
     async with contextlib.AsyncExitStack() as stack:
@@ -153,7 +151,7 @@ async def test_slow_readers_reserve_no_more_than_their_share(imap_stack: ImapSta
             await bodies.close()
         assert 0 < shares.used <= limit
         assert bytes_read() - before <= limit
-        assert done and waiting  # the others wait in line for those who do not read
+        assert done and waiting  # the others wait for readers that have stopped
         for task in waiting:
             task.cancel()
         await asyncio.gather(*firsts, return_exceptions=True)
@@ -163,7 +161,7 @@ async def test_slow_readers_reserve_no_more_than_their_share(imap_stack: ImapSta
 async def test_a_client_that_does_not_read_a_long_message_makes_room_for_another(
     imap_stack: ImapStack, store: BlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each message needs most of the room; the other client's short one needs none of it."""
+    """Each message needs most of the memory; the other client's short message needs none of it."""
     for name, seconds in (("_GRACE_SECONDS", 0.0), ("_RATE", 1e12), ("_REVOKE_SECONDS", 0.0)):
         monkeypatch.setattr(account_shares, name, seconds)
     long = b"Subject: long\r\n\r\n" + b"an ordinary line of words\r\n" * 800_000

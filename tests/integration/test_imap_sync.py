@@ -1,4 +1,4 @@
-"""Two sessions stay in step: in one process, and in two processes of their own that share only the engines."""
+"""Two sessions stay synchronised, in one process and in two processes that share only the engines."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def ready(metrics: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_two_processes_see_each_other_at_once(imap_stack: ImapStack) -> None:
+async def test_two_processes_see_changes_of_each_other_immediately(imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, *map(message, range(3)))
     async with process(imap_stack) as (first, metrics, _), process(imap_stack) as (second, _, _):
@@ -85,7 +85,7 @@ async def test_two_processes_see_each_other_at_once(imap_stack: ImapStack) -> No
             assert await one.line() == b"+ idling\r\n"
 
             await two.ok("STORE 2 +FLAGS (\\Flagged)")
-            # No NOOP, and the poll is a minute away: it is the hint that brings this.
+            # There is no NOOP, and the poll is a minute away: the hint causes this response.
             assert await one.line() == b"* 2 FETCH (FLAGS (\\Flagged \\Recent))\r\n"
             await two.ok("STORE 1 +FLAGS.SILENT (\\Deleted)")
             assert await one.line() == b"* 1 FETCH (FLAGS (\\Deleted \\Recent))\r\n"
@@ -168,7 +168,7 @@ async def _mirror(opened: contextlib.AsyncExitStack, port: int, reader: Reader) 
 
 
 async def _see_all(mirrors: list[Mirror]) -> None:
-    """Fetch the flags of messages that were only counted so far."""
+    """Fetch the flags of messages that were only announced so far."""
     for mirror in mirrors:
         for number in [number for number, flags in enumerate(mirror.flags, 1) if flags is None]:
             await mirror.run(f"FETCH {number} FLAGS")
@@ -176,7 +176,7 @@ async def _see_all(mirrors: list[Mirror]) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_mirrors_converge_after_random_changes(imap_stack: ImapStack, seed: int) -> None:
-    """Three sessions change one mailbox at once at random; after a NOOP each client's copy is the mailbox."""
+    """Three sessions change one mailbox concurrently at random; after a NOOP each client's copy equals the mailbox."""
     chance = random.Random(seed)
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, *map(message, range(20)))
@@ -195,7 +195,7 @@ async def test_mirrors_converge_after_random_changes(imap_stack: ImapStack, seed
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_sessions_of_one_process_see_changes_without_a_query(imap_stack: ImapStack, seed: int) -> None:
-    """Without NOOP, which would query everything: the changes that the sessions announced must be all that happened."""
+    """Without NOOP, which queries everything: the sessions must have announced all changes to each other."""
     chance = random.Random(seed)
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, *map(message, range(10)))
@@ -212,7 +212,7 @@ async def test_sessions_of_one_process_see_changes_without_a_query(imap_stack: I
 
 
 async def _work(mirror: Mirror, chance: random.Random) -> None:
-    """As clients do that share a mailbox: flags, new messages, some into other mailboxes, and messages that go."""
+    """Do what clients of a shared mailbox do: change flags, append, copy to other mailboxes, and expunge."""
     for turn in range(25):
         number = chance.randint(1, max(1, len(mirror.flags)))
         flag = chance.choice(("\\Seen", "\\Flagged", "\\Deleted", "$Label"))

@@ -1,4 +1,4 @@
-"""ENVELOPE, BODYSTRUCTURE and parts of messages that have more than their stored summary; and of older rows."""
+"""ENVELOPE, BODYSTRUCTURE and parts of messages whose stored summary is incomplete; and of older rows."""
 
 from __future__ import annotations
 
@@ -60,20 +60,20 @@ async def test_envelope_has_all_of_10000_recipients(imap_stack: ImapStack) -> No
 
 
 @pytest.mark.parametrize(
-    ("raw", "told"),
+    ("raw", "expected"),
     [
         (b"Subject: " + b"s" * 70_000 + b"\r\n\r\nx\r\n", b"s" * 70_000),
         (b"X: " + b"y" * 300_000 + b"\r\nSubject: behind\r\nTo: u1@example.org\r\n\r\nx\r\n", b'"u1" "example.org"'),
     ],
     ids=["a long subject", "fields behind 300,000 bytes"],
 )
-async def test_envelope_has_what_the_summary_left_out(imap_stack: ImapStack, raw: bytes, told: bytes) -> None:
+async def test_envelope_has_what_the_summary_left_out(imap_stack: ImapStack, raw: bytes, expected: bytes) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, raw)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader, limit=2**24) as client:
         await client.ok("SELECT INBOX")
         (line,) = await client.ok("FETCH 1 ENVELOPE")
-        assert told in line
+        assert expected in line
 
 
 async def test_structure_and_parts_of_1000_forwarded_messages(imap_stack: ImapStack) -> None:
@@ -124,7 +124,7 @@ async def test_header_fields_of_any_header(imap_stack: ImapStack) -> None:
 
 
 async def test_a_message_beyond_every_bound_is_described_in_part(imap_stack: ImapStack) -> None:
-    """A million addresses: some are returned, and a line says so."""
+    """A million addresses: the server returns some of them, and a line reports that."""
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, b"Subject: x\r\nTo: " + b"a@b, " * 1_000_000 + b"\r\n\r\nx\r\n")
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader, limit=2**24) as client:
@@ -142,7 +142,7 @@ async def store(imap_stack: ImapStack) -> AsyncIterator[BlobStore]:
 
 
 def as_before(raw: bytes, keep: int) -> MessageSummary:
-    """Summaries of older programs: they have the first addresses and do not say so."""
+    """Summaries of older versions have only the first addresses and do not mark that."""
     summary = summarise(raw)
     del summary.envelope.to[keep:]
     summary.ClearField("envelope_extent")
@@ -177,6 +177,6 @@ async def test_summaries_of_older_programs_are_checked(imap_stack: ImapStack, st
         before = gets()
         (line,) = await client.ok("FETCH 2 (ENVELOPE BODYSTRUCTURE)")
         assert len(hosts(line)) == 3
-        assert gets() == before  # nothing can be missing: the row tells it
+        assert gets() == before  # the row shows that nothing is missing
         (line,) = await client.ok("FETCH 1 ENVELOPE")
         assert len(hosts(line)) == 3000

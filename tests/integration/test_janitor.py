@@ -64,7 +64,7 @@ def envelope(*, accounts: Sequence[int] = (), remote: Sequence[str] = ()) -> Env
 
 
 async def deliver(stores: Stores) -> int:
-    """Do what the delivery service does with everything that waits; returns the recipients served."""
+    """Deliver all waiting jobs as the delivery service does; return the recipients."""
     consumer = Consumer(stores.queue, "delivery", DELIVER)
     served = 0
     for job in await consumer.fetch(100, 0.1):
@@ -120,7 +120,7 @@ async def test_recover_examines_more_packs_than_it_keeps_in_memory(stores: Store
 
 
 async def test_recover_requeues_jobs_that_their_consumer_skips(stores: Stores, spool: Spool) -> None:
-    """As after a server that lost what it had not written: the consumer's own record is past a job in the stream."""
+    """A server lost unwritten data: the consumer's recorded position is past a job in the stream."""
     await spool.accept(envelope(accounts=[1]), RAW)  # of domain paquebot.test
     await stores.queue.publish(
         [Publication("deliver.ready.elsewhere", DeliverJob(domain="elsewhere").SerializeToString())]
@@ -183,7 +183,7 @@ async def test_verify_finds_a_changed_message(stores: Stores, spool: Spool, blob
 
 
 async def test_verify_reports_a_changed_pack(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
-    """Whoever may write into the bucket put another message there, with an index that fits."""
+    """An attacker with write access to the bucket stored another message there, with a matching index."""
     await spool.accept(envelope(accounts=[1]), RAW)
     await deliver(stores)
     (info,) = [info async for info in blobs.list_packs()]
@@ -198,7 +198,7 @@ async def test_verify_reports_a_changed_pack(stores: Stores, spool: Spool, blobs
 
 
 async def test_verify_reports_overwritten_packs(stores: Stores, blobs: BlobStore) -> None:
-    """An index and rows that fit prove nothing where somebody else could write both."""
+    """A matching index and matching rows prove nothing when an attacker could write both."""
     for age in (7200, 60):
         writer = PackWriter(ulid_at(int((time.time() - age) * 1000)))
         writer.add(Envelope(queue_id=new_ulid()), compress(RAW))
@@ -209,7 +209,7 @@ async def test_verify_reports_overwritten_packs(stores: Stores, blobs: BlobStore
 
 
 async def test_verify_repairs_from_another_pack(stores: Stores, spool: Spool, blobs: BlobStore) -> None:
-    """One message went to two accounts, and one of them has a copy since a compaction; another lies nowhere else."""
+    """Two accounts have one message, and one of them has a copy after a compaction; another message has no copy."""
     await spool.accept(envelope(accounts=[1, 2]), RAW)
     await spool.accept(envelope(accounts=[1]), RAW + b"alone\r\n")
     await deliver(stores)
@@ -271,7 +271,7 @@ async def test_sweep_keeps_orphans_until_a_safe_age(
     old = replace(settings, orphan_age=Seconds(0.0))
     assert (await sweep(stores, settings, drop_orphans=True)).orphans_kept == 1
     assert (await sweep(stores, old)).orphans_kept == 1
-    # Records of what was served are forgotten now, so that nothing but the mark tells it from such a pack.
+    # The records of deliveries have expired, so only the mark distinguishes it from such a pack.
     ancient = replace(settings, orphan_age=Seconds(0.0), records_age=Seconds(0.0), compaction=SHORT_LEASE)
     swept = [await sweep(stores, ancient) for _ in range(2)]
     assert [(one.orphans_kept, one.deleted_packs) for one in swept] == [(1, 0), (1, 0)]
@@ -287,7 +287,7 @@ async def test_a_requeued_orphan_is_no_orphan(
     await stream.ensure_stream(stores.queue)
     assert (await sweep(stores, settings)).orphans_kept == 1
     dry = await recover(stores, since=0, settle=0, dry_run=True)
-    assert (dry.packs, dry.messages) == (1, 1)  # however long ago it came
+    assert (dry.packs, dry.messages) == (1, 1)  # however old it is
     assert (await recover(stores, since=0, settle=0)).jobs == 1
     assert await deliver(stores) == 1
     assert (await recover(stores, since=0, settle=0)).packs == 0
@@ -298,7 +298,7 @@ async def test_a_requeued_orphan_is_no_orphan(
 async def test_a_sweep_after_a_long_pause_examines_packs_before_it_deletes(
     stores: Stores, spool: Spool, settings: JanitorSettings
 ) -> None:
-    """No sweep ran while the pack was younger than the records are kept."""
+    """No sweep ran during the time for which the records of the pack were kept."""
     await sweep(stores, settings)
     await spool.accept(envelope(accounts=[1]), RAW)
     await stream.delete_stream(stores.queue)
@@ -311,7 +311,7 @@ async def test_a_sweep_after_a_long_pause_examines_packs_before_it_deletes(
 async def test_undelivered_recipients_of_a_used_pack_are_marked(
     stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
 ) -> None:
-    """One recipient has the message until the records of it are forgotten; the relay's job is lost."""
+    """One recipient has the message until its records expire; the relay's job is lost."""
     await spool.accept(envelope(accounts=[1], remote=["x@example.net"]), RAW)
     assert await deliver(stores) == 1
     await stream.delete_stream(stores.queue)
@@ -344,7 +344,7 @@ async def test_mail_whose_records_are_deleted_is_no_fault(
 async def test_records_are_kept_while_packs_cannot_be_examined(
     stores: Stores, spool: Spool, settings: JanitorSettings
 ) -> None:
-    """A job that cannot be read may need any pack."""
+    """An unreadable job may need any pack."""
     await spool.accept(envelope(accounts=[1]), RAW)
     assert await deliver(stores) == 1
     await stores.queue.publish([Publication("relay.ready.unreadable", b"\xff")])
@@ -379,7 +379,7 @@ async def test_an_unreadable_pack_is_kept(stores: Stores, blobs: BlobStore, sett
 async def test_refused_messages_are_not_recovered(
     stores: Stores, spool: Spool, blobs: BlobStore, settings: JanitorSettings
 ) -> None:
-    """Two messages in a bucket without jobs: the sender of one was told 451 and sends it again."""
+    """Two messages in a bucket without jobs: the sender of one got a 451 and sends it again."""
     for _ in range(2):
         await spool.accept(envelope(accounts=[1]), RAW)
     await stream.delete_stream(stores.queue)
@@ -404,7 +404,7 @@ async def test_refused_messages_are_not_recovered(
     assert (await recover(stores, since=WEEK, settle=0, refused_too=True, dry_run=True)).messages == 1
     assert (await sweep(stores, replace(settings, orphan_age=Seconds(0.0)))).deleted_packs == 1
     assert [info.pack async for info in blobs.list_packs()] == [lost]
-    assert await Marks(blobs, REFUSED).packs() == {refused}, "a look at the pack, while it was needed, would need it"
+    assert await Marks(blobs, REFUSED).packs() == {refused}, "examining a needed pack would report it as needed"
     await sweep(stores, replace(settings, orphan_age=Seconds(0.0), records_age=Seconds(0.0), compaction=SHORT_LEASE))
     assert await Marks(blobs, REFUSED).packs() == set()
 

@@ -1,4 +1,4 @@
-"""S3 that answers wrongly: nobody is given what was not written, and what was right all the time is given."""
+"""S3 gives wrong answers: a reader never gets content that was not written, and gets content that is correct."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIES_OF_READING = [Lie.FLIP, Lie.CUT, Lie.SHORT, Lie.LONG, Lie.OTHER_RANGE, Lie.
 
 @pytest.fixture
 async def store(lying_s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore) -> AsyncIterator[BlobStore]:
-    """The bucket of `blobs`, by way of the liar."""
+    """The bucket of `blobs`, through the lying proxy."""
     opened = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint))
     yield opened
     lying_s3.set_lie(Lie.NONE)
@@ -35,7 +35,7 @@ async def store(lying_s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore) ->
 
 
 def unchecked(raw: bytes) -> Frame:
-    """As older programs wrote frames."""
+    """Return frames as older versions wrote them."""
     frame = compress(raw)
     return replace(frame, content=zstandard.ZstdCompressor(level=1, write_checksum=False).compress(raw))
 
@@ -67,7 +67,7 @@ async def test_a_damaged_message_is_never_returned(
         assert isinstance(outcome, BadPack | BlobsUnavailable) or outcome == raw
     assert any(isinstance(outcome, Exception) for outcome in outcomes)
     lying_s3.set_lie(Lie.NONE)
-    assert await store.read_many(refs) == MESSAGES  # nothing wrong was kept
+    assert await store.read_many(refs) == MESSAGES  # no wrong content was cached
 
 
 @pytest.mark.parametrize("checked", [True, False], ids=["frames with a checksum", "frames of older programs"])
@@ -85,14 +85,14 @@ async def test_one_wrong_answer_is_retried(
 async def test_every_flipped_bit_is_detected(
     lying_s3: LyingS3, store: BlobStore, blobs: BlobStore, *, checked: bool
 ) -> None:
-    """An older frame alone does not show most of them."""
+    """A frame of an older version alone does not reveal most flipped bits."""
     (ref,) = await written(blobs, [compress(MESSAGES[0]) if checked else unchecked(MESSAGES[0])])
     seen = 0
     lying_s3.set_lie(Lie.FLIP)
     for lying_s3.seed in range(100):
         (outcome,) = await store.read_each([ref])
         seen += isinstance(outcome, BadPack)
-        assert isinstance(outcome, BadPack) or outcome == MESSAGES[0]  # a frame has a bit that means nothing
+        assert isinstance(outcome, BadPack) or outcome == MESSAGES[0]  # one bit of a frame has no meaning
     assert seen >= 95
 
 
@@ -113,7 +113,7 @@ async def test_a_damaged_message_does_not_affect_its_neighbours(store: BlobStore
 
 
 async def test_the_sha256_of_a_job_is_compared(blobs: BlobStore) -> None:
-    """Another message of the same length in its place, with a checksum of its own, is not it."""
+    """Another message of the same length in its place, with a valid checksum, is rejected."""
     writer = PackWriter(new_ulid())
     ref = writer.add(Envelope(), compress(MESSAGES[1]))
     other = compress(MESSAGES[1].replace(b"Subject: 1", b"Subject: 2"))
@@ -158,7 +158,7 @@ async def test_a_pack_is_never_overwritten(blobs: BlobStore) -> None:
 
 
 async def test_a_pack_whose_acknowledgement_was_lost_is_recognised(lying_s3: LyingS3, store: BlobStore) -> None:
-    """S3 took the first try, and says at the second that the object is there."""
+    """S3 stored the object at the first try, and answers the second with the error that it exists."""
     pack = new_ulid()
     lying_s3.set_lie(Lie.LOST_ANSWER, times=1)
     await store.put(pack, b"mine")
@@ -167,7 +167,7 @@ async def test_a_pack_whose_acknowledgement_was_lost_is_recognised(lying_s3: Lyi
 
 
 async def test_a_pack_that_an_earlier_try_wrote_is_not_reported_as_absent(lying_s3: LyingS3, store: BlobStore) -> None:
-    """The last try is refused with certainty: the first one was not."""
+    """S3 refuses the last try with certainty, but the result of the first is unknown."""
     pack = new_ulid()
     lying_s3.set_lie(Lie.LOST_ANSWER, times=1, then=Lie.FORBIDDEN)
     with pytest.raises(BlobsUnavailable) as refused:
@@ -198,7 +198,7 @@ async def test_readiness_to_write_is_probed_by_a_write(lying_s3: LyingS3, store:
     for _ in range(2):
         with pytest.raises(BlobsUnavailable):
             await store.probe_writes()
-    await store.probe()  # reading goes on
+    await store.probe()  # reading still works
     lying_s3.set_lie(Lie.NONE)
     await store.probe_writes()
     await store.put(new_ulid(), b"x")
@@ -229,7 +229,7 @@ async def test_nothing_damaged_is_copied_into_another_pack(
             content = MESSAGES[refs.index(entry.ref)]
             place = PackWriter(new_ulid()).add(entry.envelope, entry.frame)
             assert decode_entry(place, entry.frame.content) == content
-            assert is_checked(entry.ref, entry.frame.content)  # one of an older program gets a checksum
+            assert is_checked(entry.ref, entry.frame.content)  # a frame of an older version gets a checksum
         if times == 1:
             assert len(entries) == len(refs)
 

@@ -90,7 +90,7 @@ async def test_a_refusal_is_final(mailstore: Mailstore) -> None:
 
 
 async def rows_of(postgres: Postgres, *names: str) -> list[list[tuple[object, ...]]]:
-    """All rows of tables of the mailstore, without the time of their transaction."""
+    """Return all rows of the mailstore's tables, without the times of their transactions."""
     found = []
     for name in names:
         rows = await postgres.fetch("test", f"SELECT * FROM mailstore.{name} ORDER BY 1, 2, 3")
@@ -99,7 +99,7 @@ async def rows_of(postgres: Postgres, *names: str) -> list[list[tuple[object, ..
 
 
 async def at_once(postgres: Postgres, deliveries: list[Delivery]) -> list[DeliveryOutcome]:
-    """The outcomes when the deliveries are plain and the database function does them; else none."""
+    """Return the outcomes when the deliveries are simple and the database function does them; otherwise none."""
 
     async def work(connection: Connection) -> list[DeliveryOutcome]:
         return await deliver_at_once(connection, MailstoreLimits(), deliveries)
@@ -108,7 +108,7 @@ async def at_once(postgres: Postgres, deliveries: list[Delivery]) -> list[Delive
 
 
 async def test_at_once_or_step_by_step(mailstore: Mailstore, migrated: Postgres) -> None:
-    """Both ways write the same rows: A and B at once, C and D step by step because of a detail."""
+    """Both ways write the same rows: A and B in one call, C and D step by step because of a detail."""
     for account_id in (A, B, C, D):
         await mailstore.accounts.ensure(account_id)
     first, second, third = delivery(A, size=70, quota=1000), delivery(B), delivery(A, quota=900)
@@ -125,7 +125,7 @@ async def test_at_once_or_step_by_step(mailstore: Mailstore, migrated: Postgres)
 
 
 async def test_a_delivery_that_needs_a_decision_is_not_done_at_once(mailstore: Mailstore, migrated: Postgres) -> None:
-    """One delivery that is not plain: nothing of the call is done."""
+    """One delivery is not simple, so the function does nothing of the call."""
     known = delivery(A)
     await mailstore.deliveries.deliver([known])
     await mailstore.accounts.ensure(B)

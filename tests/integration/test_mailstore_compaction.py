@@ -1,4 +1,4 @@
-"""Compaction in the mailstore: the lease, the rows that the janitor moves, and which are worth moving."""
+"""Compaction in the mailstore: the lease, the rows that the janitor moves, and the choice of those rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ A, B = 1, 2
 SENT = 3
 TTL = 60.0
 ALL = ulid_at(2**47)
-"""Every pack is older."""
+"""A pack id that is newer than every pack."""
 RULE = CompactionRule(saved_packs=4, pack_bytes=1000, message_bytes=100)
 
 
@@ -73,12 +73,12 @@ async def test_only_the_owner_of_the_lease_moves_rows(mailstore: Mailstore, migr
         with pytest.raises(CompactionLost):
             await mailstore.compactions.relocate(A, [elsewhere(message.blob)], owner=owner, ttl=TTL)
     await migrated.execute("test", "UPDATE mailstore.compactions SET expires_at = now()")
-    with pytest.raises(CompactionLost):  # even if no other janitor has taken it
+    with pytest.raises(CompactionLost):  # even if no other janitor has the lease
         await mailstore.compactions.relocate(A, [elsewhere(message.blob)], owner="first", ttl=TTL)
     assert await refs(mailstore, A) == [message.blob]
 
     assert await mailstore.compactions.take_lease(A, "third", TTL)
-    await mailstore.compactions.release_lease(A, "first")  # not its own any more
+    await mailstore.compactions.release_lease(A, "first")  # the lease is no longer its own
     to = elsewhere(message.blob)
     assert await mailstore.compactions.relocate(A, [to], owner="third", ttl=TTL) == 1
     await mailstore.compactions.release_lease(A, "third")
@@ -86,15 +86,15 @@ async def test_only_the_owner_of_the_lease_moves_rows(mailstore: Mailstore, migr
     assert await refs(mailstore, A) == [to.new]
 
 
-async def put(mailstore: Mailstore, account_id: int, *octets: int) -> None:
-    """Append messages of these stored sizes, each in a pack of its own."""
+async def put(mailstore: Mailstore, account_id: int, *length: int) -> None:
+    """Append messages of these stored sizes, each in its own pack."""
     await mailstore.accounts.ensure(account_id)
-    messages = [new_message(size=2 * count) for count in octets]
+    messages = [new_message(size=2 * count) for count in length]
     await mailstore.messages.append(account_id, INBOX_ID, messages, quota_bytes=0)
 
 
 async def measure(mailstore: Mailstore, *, rule: CompactionRule = RULE, before: str = ALL) -> dict[int, Fragmentation]:
-    """Measure the candidates that are not known, and record the results."""
+    """Measure the candidates that were not measured, and record the results."""
     page = await mailstore.compactions.candidates(rule, 0, 100)
     found = [one.known for one in page if one.known]
     new = [one for one in page if not one.known]
@@ -108,9 +108,9 @@ def to_measure(page: list[CompactionCandidate]) -> list[int]:
 
 
 async def test_which_messages_are_worth_moving(mailstore: Mailstore) -> None:
-    """Many small shares, up to the last that is no larger than all smaller ones together."""
+    """Many small shares are moved, up to the last one that is no larger than all smaller ones together."""
     await put(mailstore, 1, *[10] * 6, 101)  # one is too large
-    await put(mailstore, 2, *[10] * 4)  # three packs are spared: not enough
+    await put(mailstore, 2, *[10] * 4)  # saves three packs: not enough
     await put(mailstore, 3, *[90] * 20)  # 1,800 bytes: two packs
     await put(mailstore, 4, *[100] * 3, *[10] * 8)
     found = await measure(mailstore)

@@ -1,4 +1,4 @@
-"""Many writers on few accounts: no deadlock, no lost update, no UID given twice, every invariant kept."""
+"""Many writers on few accounts: no deadlock, no lost update, no UID assigned twice, and all invariants hold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SENT = 3
 
 @pytest.fixture
 async def many(database: str) -> AsyncIterator[Postgres]:
-    """A pool with room for all writers."""
+    """A pool with a connection for each writer."""
     await migrate(database)
     postgres = await open_postgres(PostgresSettings(dsn=Secret(database), pool_size=12), "tests")
     yield postgres
@@ -75,7 +75,7 @@ async def test_writers_of_all_kinds(many: Postgres) -> None:
     assert await many.fetchval("test", deadlocks) == 0
 
 
-async def test_uids_are_given_once(many: Postgres) -> None:
+async def test_uids_are_assigned_once(many: Postgres) -> None:
     mailstore = Mailstore.of(many)
     batches = [[delivery(1), delivery(2), delivery(1)] for _ in range(30)]
     answers = await asyncio.gather(*(mailstore.deliveries.deliver(batch) for batch in batches))
@@ -105,7 +105,7 @@ async def test_an_account_is_made_once(many: Postgres) -> None:
 
 
 async def test_the_tree_changes_under_deliveries(many: Postgres) -> None:
-    """Mailboxes come and go while messages for them arrive: each message is somewhere, or was deleted with one."""
+    """Mailboxes are created and deleted while messages arrive: each message exists, or was deleted with its mailbox."""
     mailstore = Mailstore.of(many)
     await mailstore.accounts.ensure(1)
 
@@ -141,7 +141,7 @@ _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_databa
 
 
 async def while_another_changes(postgres: Postgres, act: Coroutine[None, None, T]) -> T:
-    """`act` on INBOX, which waits for another transaction that flags and deletes message 2."""
+    """Run `act` on INBOX while it waits for another transaction, which flags and deletes message 2."""
     async with postgres.transaction("test") as connection:
         await lock_mailbox(connection, 1, INBOX_ID)
         task = asyncio.create_task(act)
@@ -174,7 +174,7 @@ _KEEP_SIZE = "UPDATE mailstore.messages SET crlf_size = 101 WHERE account_id = 1
 
 
 @pytest.mark.parametrize("change", ["store", "remove", "move"])
-async def test_a_change_meets_one_without_the_lock(mailstore: Mailstore, migrated: Postgres, change: str) -> None:
+async def test_a_change_beside_one_without_the_lock(mailstore: Mailstore, migrated: Postgres, change: str) -> None:
     """POP3 records the sizes of messages without the mailbox's lock: neither change is lost."""
     await mailstore.accounts.ensure(1)
     await mailstore.messages.append(1, INBOX_ID, [new_message() for _ in range(3)], quota_bytes=0)

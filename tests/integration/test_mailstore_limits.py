@@ -1,4 +1,4 @@
-"""The messages of an account and of a mailbox are bounded, however they arrive: COPY doubles a mailbox each time."""
+"""The numbers of messages of an account and of a mailbox have limits for each way of arrival: COPY can double them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMITS = MailstoreLimits(messages=5, mailbox_messages=3)
 
 @pytest.fixture
 async def bounded(migrated: Postgres) -> AsyncIterator[Mailstore]:
-    """With room for three messages in a mailbox and five in an account, which exists."""
+    """A mailstore with limits of three messages in a mailbox and five in an account; the account exists."""
     store = Mailstore.of(migrated, LIMITS)
     await store.accounts.ensure(A)
     yield store
@@ -34,7 +34,7 @@ async def filled(store: Mailstore, mailbox_id: int, count: int) -> list[int]:
 
 
 async def results(store: Mailstore, count: int, *, detail: str = "") -> list[DeliveryResult]:
-    """The results of that many deliveries to A, one after another."""
+    """Deliver `count` messages to A one after another; return the results."""
     return [(await store.deliveries.deliver([delivery(A, detail=detail)]))[0].result for _ in range(count)]
 
 
@@ -56,7 +56,7 @@ async def test_copies_stay_within_the_limit_of_the_account(bounded: Mailstore) -
     assert (await bounded.accounts.usage(A)).messages == 5
 
 
-async def test_a_move_needs_room_only_in_its_target(bounded: Mailstore) -> None:
+async def test_a_move_needs_space_only_in_its_target(bounded: Mailstore) -> None:
     uids = await filled(bounded, INBOX_ID, 3)
     await filled(bounded, SENT, 2)  # the account is full now
     await bounded.messages.move(A, INBOX_ID, uids[:1], SENT)
@@ -83,7 +83,7 @@ async def test_a_full_inbox_is_over_quota(bounded: Mailstore, detail: str) -> No
     assert (await bounded.accounts.usage(A)).messages == 3
 
 
-async def test_a_batch_is_delivered_as_far_as_there_is_room(bounded: Mailstore) -> None:
+async def test_a_batch_is_delivered_up_to_the_limit(bounded: Mailstore) -> None:
     await bounded.accounts.ensure(B)
     outcomes = await bounded.deliveries.deliver([*(delivery(A) for _ in range(4)), delivery(B)])
     assert [outcome.result for outcome in outcomes] == [
@@ -96,7 +96,7 @@ async def test_an_account_with_the_maximum_of_messages_is_over_quota(bounded: Ma
     assert await results(bounded, 3) == [DeliveryResult.DELIVERED] * 2 + [DeliveryResult.OVER_QUOTA]
 
 
-async def test_removed_messages_make_room(bounded: Mailstore) -> None:
+async def test_removed_messages_free_space(bounded: Mailstore) -> None:
     uids = await filled(bounded, INBOX_ID, 3)
     await bounded.messages.move(A, INBOX_ID, uids[:1], SENT)
     assert await results(bounded, 2) == [DeliveryResult.DELIVERED, DeliveryResult.OVER_QUOTA]

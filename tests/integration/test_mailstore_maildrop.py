@@ -1,4 +1,4 @@
-"""POP3's maildrop: an exclusive lease that expires with its pod, and removals only at its end."""
+"""POP3's maildrop: an exclusive lease that expires after its pod is gone, and removals only at the session's end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def test_a_session_sees_inbox_as_it_was_at_the_login(mailstore: Mailstore)
     assert (maildrop.mailbox_id, maildrop.uid_validity) == (INBOX_ID, inbox.uid_validity)
     assert [(message.uid, message.size) for message in maildrop.messages] == [(2, inbox.total_size)]
     await mailstore.maildrops.unlock(A, "one")
-    empty = await mailstore.maildrops.lock(2, "one", MINUTE)  # made on first use
+    empty = await mailstore.maildrops.lock(2, "one", MINUTE)  # created on first use
     assert empty.messages == ()
 
 
@@ -37,7 +37,7 @@ async def test_one_session_at_a_time(mailstore: Mailstore) -> None:
     )
     assert sum(isinstance(answer, MaildropLocked) for answer in answers) == 5
     [owner] = [owner for owner, answer in zip(owners, answers, strict=True) if not isinstance(answer, Exception)]
-    await mailstore.maildrops.lock(A, owner, MINUTE)  # the holder's own again
+    await mailstore.maildrops.lock(A, owner, MINUTE)  # the holder may take its own lease again
     await mailstore.maildrops.unlock(A, "somebody else")
     with pytest.raises(MaildropLocked):
         await mailstore.maildrops.lock(A, "late", MINUTE)
@@ -60,7 +60,7 @@ async def test_an_expired_lease(mailstore: Mailstore, migrated: Postgres) -> Non
     await mailstore.deliveries.deliver([delivery(A)])
     await mailstore.maildrops.lock(A, "dead pod", MINUTE)
     await migrated.execute("test", "UPDATE mailstore.maildrop_locks SET expires_at = now() - interval '1 s'")
-    await mailstore.maildrops.renew(A, "dead pod", MINUTE)  # no other session came between
+    await mailstore.maildrops.renew(A, "dead pod", MINUTE)  # no other session took the maildrop
     with pytest.raises(MaildropLocked):
         await mailstore.maildrops.lock(A, "next", MINUTE)
     await migrated.execute("test", "UPDATE mailstore.maildrop_locks SET expires_at = now() - interval '1 s'")
@@ -84,7 +84,7 @@ async def test_a_deleted_account(mailstore: Mailstore) -> None:
         await mailstore.maildrops.lock(A, "one", MINUTE)
 
 
-# As versions before migration crlf_sizes call it.
+# The call of versions before migration crlf_sizes.
 _APPENDED_BEFORE = """
     SELECT first_uid FROM mailstore.append_messages(
         $1, 1, 1000000, false, '{}', '{q}', '{30}', ARRAY[now()], '{0}', '{""}', '{01ARZ3NDEKTSV4RRFFQ69G5FAV}',

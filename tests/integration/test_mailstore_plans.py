@@ -1,4 +1,4 @@
-"""The mailstore's statements on tables without statistics: a plan reads what its statement touches."""
+"""The mailstore's statements on tables without statistics: a plan reads only rows that its statement needs."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ LATER = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
 
 # Per message of the mailbox that a step works on: rows of tables or entries of indexes, and blocks of both. Most steps
 # change half of the messages and read few rows for each; compaction reads each of them a dozen times. Those called
-# `..._one` name one message in fifty, so that one read of the mailbox for each would be too much.
+# `..._one` name one message in fifty, so one read of the mailbox for each would exceed the limit.
 MOST = 16
 MOST_BLOCKS = 40
 FEW = 300
 """Other reads of a step: mailboxes, accounts, the upper pages of an index."""
 
 Step = Callable[[Mailstore, Postgres, int, int], Awaitable[object]]
-"""A step for an account with that many messages; it reads each a bounded number of times."""
+"""A step for an account with `count` messages; it reads each a bounded number of times."""
 
 
 def half(count: int) -> list[int]:
@@ -137,7 +137,7 @@ async def select(mail: Mailstore, _: Postgres, account: int, count: int) -> None
 
 
 async def resynchronise(mail: Mailstore, _postgres: Postgres, account: int, count: int) -> None:
-    """The last tenth, again and again: QRESYNC, and the queries of IDLE and NOOP."""
+    """Read the last tenth repeatedly: QRESYNC, and the queries of IDLE and NOOP."""
     for __ in range(30):
         changes = await mail.mailbox_reader.changes_since(account, INBOX_ID, count - count // 10)
         assert len(changes.rows.uids) >= count // 10
@@ -242,7 +242,7 @@ async def test_records_of_deliveries_are_not_compared_each_with_each(alone: Post
 
 
 @pytest.mark.parametrize("planned", ["empty", "full"])
-async def test_the_work_of_a_statement_follows_what_it_touches(alone: Postgres, planned: str) -> None:
+async def test_the_work_of_a_statement_grows_with_its_own_rows(alone: Postgres, planned: str) -> None:
     mail = Mailstore.of(alone)
     if planned == "empty":
         for account, step in enumerate(STEPS.values(), start=1):

@@ -23,7 +23,7 @@ A, B = 1, 2
 
 
 async def names(mailstore: Mailstore, account_id: int = A) -> list[str]:
-    """Names without those with a special use; a name that is not selectable stands in parentheses."""
+    """Return the names without those with a special use; a name that is not selectable is in parentheses."""
     return [
         mailbox.name if mailbox.selectable else f"({mailbox.name})"
         for mailbox in await mailstore.mailboxes.list_all(account_id)
@@ -148,7 +148,7 @@ async def test_a_uid_validity_is_never_seen_again(mailstore: Mailstore) -> None:
     assert seen[3].mailbox_id == seen[1].mailbox_id  # RFC 8474 §4.1: a rename keeps the id
 
 
-async def test_rename_takes_inferiors_along(mailstore: Mailstore) -> None:
+async def test_rename_renames_inferiors(mailstore: Mailstore) -> None:
     await mailstore.accounts.ensure(A)
     made = await mailstore.mailboxes.create(A, "foo/bar")
     await mailstore.mailboxes.create(A, "foobar")

@@ -90,7 +90,7 @@ BREAKS = {
 
 @pytest.mark.parametrize(("statement", "word"), BREAKS.items())
 async def test_the_check_finds_a_broken_invariant(migrated: Postgres, statement: str, word: str) -> None:
-    """Each invariant, broken by hand."""
+    """The test breaks each invariant with SQL."""
     mailstore = Mailstore.of(migrated)
     await mailstore.deliveries.deliver([delivery(A), delivery(B)])
     assert await mailstore.broken_invariants() == []

@@ -119,7 +119,7 @@ async def test_flag_changes(mailstore: Mailstore) -> None:
     assert await counts(mailstore) == (3, 1, 2)
     removed = await mailstore.messages.store_flags(A, INBOX_ID, [1, 2, 3], REMOVE, flags=Flag.SEEN)
     assert (list(removed.changed), removed.mod_seq) == ([1, 3], 4)
-    assert shown(removed.rows)[2] == (Flag(0), 2)  # it did not have the flag: nothing changed
+    assert shown(removed.rows)[2] == (Flag(0), 2)  # the message did not have the flag: nothing changed
     assert await counts(mailstore) == (3, 3, 2)
     replaced = await mailstore.messages.store_flags(A, INBOX_ID, range(1, 4), REPLACE, flags=Flag.FLAGGED)
     assert set(replaced.rows.flags) == {Flag.FLAGGED}
@@ -231,7 +231,7 @@ async def test_search_rows(mailstore: Mailstore) -> None:
 
 
 async def test_a_view_made_of_changes_equals_the_state(mailstore: Mailstore) -> None:
-    """While writers change the mailbox, a session that only asks for changes ends with the same view."""
+    """While writers change the mailbox, a session that only reads changes ends with the same view."""
     await fill(mailstore, *[Flag(0)] * 20)
     view = shown((await mailstore.mailbox_reader.state(A, INBOX_ID)).rows)
     seen = (await mailstore.mailbox_reader.state(A, INBOX_ID)).mailbox.highest_mod_seq

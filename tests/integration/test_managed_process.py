@@ -1,4 +1,4 @@
-"""One supervised child: its log, its end, its process group."""
+"""One supervised child: its log, its exit, its process group."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def python(code: str, directory: Path, *, stop_seconds: float = 5.0) -> ManagedP
 
 
 async def started(process: ManagedProcess) -> str:
-    """Start a child that writes to the pipe `ready` in its directory; what it wrote."""
+    """Start a child that writes to the pipe `ready` in its directory; return what it wrote."""
     pipe = process.command.cwd / "ready"
     os.mkfifo(pipe)
     await process.start()

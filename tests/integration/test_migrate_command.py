@@ -1,4 +1,4 @@
-"""`paquebot migrate` beside engines that come late, a database that is missing, and logins that are wrong."""
+"""`paquebot migrate` with engines that start late, a missing database, and wrong logins."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMMAND_SECONDS = 90.0
 def environ(
     nats_settings: NatsSettings, s3_settings: S3Settings, database: str, jetstream: object, tmp_path: Path
 ) -> dict[str, str]:
-    """Settings of the test's engines, with a database that is not there yet."""
+    """Settings of the test's engines, with a database that does not exist yet."""
     parts = urllib.parse.urlsplit(database)
     return {
         "PATH": os.environ["PATH"],
@@ -89,7 +89,7 @@ async def test_a_missing_database_and_logins_are_made_by_several_at_once(
             connection = await asyncpg.connect(role_dsn(dsn, role))
             assert await connection.fetchval("SELECT current_user::text") == role
             await connection.close()
-        # Without the variable a password stays.
+        # Without the variable a password stays unchanged.
         assert (await run(environ))[0] == 0
         connection = await asyncpg.connect(role_dsn(dsn, "paquebot_imap"))
         await connection.close()

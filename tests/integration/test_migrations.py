@@ -1,4 +1,4 @@
-"""The migration runner on real databases: order, once, several at a time, refusals, roles."""
+"""The migration runner on real databases: order, each file once, concurrent runs, refusals, roles."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_services_wait_for_their_version(database: str, package: Write) ->
     await migrate(database, [schema])
     found = await asyncio.wait_for(waiting, 10.0)
     assert (found.version, found.floor) == (1, 1)
-    # A newer release has migrated: this code may go on while it is not older than the floor.
+    # A newer release has migrated: this code may run while it is not older than the floor.
     sql = "INSERT INTO made.schema_version VALUES ($1, 'later', $2, '')"
     await postgres.execute("test", sql, 2, 1)
     assert (await wait_for_version(postgres, schema)).version == 2

@@ -1,4 +1,4 @@
-"""The statements of the directory and of the spool on tables without statistics: a plan reads what it touches."""
+"""The statements of directory and spool on tables without statistics: a plan reads only the rows that it needs."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ async def test_unique_ids_stay_and_two_processes_share_one_lock(pop3_stack: Pop3
         with pytest.raises(poplib.error_proto, match=r"\[IN-USE\]"):
             await asyncio.to_thread(second.pass_, PASSWORD)
         await asyncio.to_thread(first.dele, 1)
-        first.close()  # no QUIT: nothing is deleted, and the maildrop is free
+        first.close()  # without QUIT nothing is deleted, and the maildrop is free
 
         async def free() -> bool:
             return not await pop3_stack.leases(reader)
@@ -82,17 +82,17 @@ async def test_the_lease_of_a_dead_process_expires(pop3_stack: Pop3Stack) -> Non
 async def test_hint_after_deletion(pop3_stack: Pop3Stack) -> None:
     reader = await pop3_stack.reader()
     await pop3_stack.deliver(reader, mail(1))
-    heard: asyncio.Queue[int] = asyncio.Queue()
-    await pop3_stack.queue.subscribe_mailbox(reader.account_id, heard.put_nowait)
+    hints: asyncio.Queue[int] = asyncio.Queue()
+    await pop3_stack.queue.subscribe_mailbox(reader.account_id, hints.put_nowait)
     async with pop3_stack.serving() as server:
         client = await asyncio.to_thread(poplib_client, server, reader)
         await asyncio.to_thread(client.dele, 1)
         await asyncio.to_thread(client.quit)
-        assert await asyncio.wait_for(heard.get(), 10.0) == reader.account_id
+        assert await asyncio.wait_for(hints.get(), 10.0) == reader.account_id
     assert await pop3_stack.uids(reader) == []
 
 
-async def test_a_lost_pack_is_reported_and_the_session_goes_on(pop3_stack: Pop3Stack) -> None:
+async def test_a_lost_pack_is_reported_and_the_session_continues(pop3_stack: Pop3Stack) -> None:
     reader = await pop3_stack.reader()
     await pop3_stack.deliver(reader, mail(1))
     async for use in pop3_stack.mailstore.pack_uses.of_accounts(reader.account_id, reader.account_id):
@@ -107,7 +107,7 @@ async def test_a_lost_pack_is_reported_and_the_session_goes_on(pop3_stack: Pop3S
 
 
 async def test_a_message_that_compaction_moved_is_found_again(pop3_stack: Pop3Stack) -> None:
-    """The first RETR asks for the place of the second message too, which is too large to be read ahead."""
+    """The first RETR also reads the place of the second message, which is too large to be read ahead."""
     reader = await pop3_stack.reader()
     large = mail(2, size=1_500_000)
     for content in (mail(1), large):
@@ -152,7 +152,7 @@ def counted(client: poplib.POP3_SSL) -> tuple[list[int], list[int], tuple[int, i
 
 
 async def test_listed_sizes_are_those_sent(pop3_stack: Pop3Stack) -> None:
-    """RFC 1939 §11: no program has counted these messages, so the first login reads them, and later ones do not."""
+    """RFC 1939 §11: the sizes of these messages are unknown, so the first login reads them, and later ones do not."""
     reader = await pop3_stack.reader()
     await pop3_stack.deliver(reader, mail(1))
     await pop3_stack.deliver(reader, *ODD, prefix=b"")
@@ -170,7 +170,7 @@ async def test_listed_sizes_are_those_sent(pop3_stack: Pop3Stack) -> None:
 
 
 async def test_uncounted_messages_are_read_a_part_at_a_login(pop3_stack: Pop3Stack) -> None:
-    """The newest first, and one message however large it is; a lost one stops nothing."""
+    """The newest first, and one message whatever its size; a lost message does not stop the others."""
     reader = await pop3_stack.reader()
     for raw in (b"a: b\n\nfirst\n", b"a: b\n\nlost\n", b"a: b\n\nthird\n"):
         await pop3_stack.deliver(reader, raw, prefix=b"")

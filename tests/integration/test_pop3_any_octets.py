@@ -59,7 +59,7 @@ class Session:
     writer: asyncio.StreamWriter
 
     async def say(self, line: bytes) -> bytes:
-        """Send a line and read the whole reply; returns its status line."""
+        """Send a line and read the whole reply; return its status line."""
         self.writer.write(line + b"\r\n")
         async with asyncio.timeout(30):
             status = await self.reader.readline()

@@ -21,7 +21,7 @@ def mail(number: int) -> bytes:
 
 @contextlib.asynccontextmanager
 async def three_messages(stack: Pop3Stack, change: str) -> AsyncIterator[tuple[Reader, poplib.POP3_SSL]]:
-    """The second row is changed; the account is removed at the end."""
+    """Three messages with a bad second row; the account is removed at the end."""
     reader = await stack.reader()
     await stack.deliver(reader, *map(mail, (1, 2, 3)))
     try:
@@ -46,7 +46,7 @@ async def three_messages(stack: Pop3Stack, change: str) -> AsyncIterator[tuple[R
         "keywords = E'{\"a b\"}'",
     ],
 )
-async def test_a_row_that_can_be_mended_is_served(pop3_stack: Pop3Stack, change: str) -> None:
+async def test_a_row_that_can_be_repaired_is_served(pop3_stack: Pop3Stack, change: str) -> None:
     async with three_messages(pop3_stack, change) as (_, client):
 
         def download() -> list[bytes]:
@@ -81,7 +81,9 @@ async def test_a_negative_size_and_an_invalid_uid(pop3_stack: Pop3Stack) -> None
         await asyncio.to_thread(client.quit)
 
 
-async def test_a_fault_of_the_code_fails_for_good(pop3_stack: Pop3Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_the_code_is_a_permanent_failure(
+    pop3_stack: Pop3Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def broken(*_: object) -> Callable[[], None]:
         raise KeyError("the secret of the engine")
 

@@ -1,4 +1,4 @@
-"""The pool: opens without the engine, comes back by itself, and says "unavailable" for what is temporary."""
+"""The pool: it opens while the engine is away, reconnects, and raises "unavailable" for temporary failures."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_lost_connections_are_replaced(database: str) -> None:
     await postgres.close()
 
 
-async def test_a_statement_has_its_time(database: str) -> None:
+async def test_a_statement_has_a_timeout(database: str) -> None:
     postgres = await open_postgres(settings(database, timeout=0.2), "tests")
     with pytest.raises(PostgresUnavailable):
         await postgres.execute("test", "SELECT pg_sleep(30)")
@@ -66,8 +66,8 @@ async def test_a_statement_has_its_time(database: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["08006", "25P03", "53100", "57P02", "58030", "58P01", "XX000", "XX001"])
-async def test_the_engine_has_a_trouble_of_its_own(database: str, code: str) -> None:
-    """Memory, disk, files, damaged data: whatever an engine tells of itself may pass."""
+async def test_failures_of_the_engine_are_temporary(database: str, code: str) -> None:
+    """Memory, disk, files, damaged data: failures that an engine reports of itself may pass."""
     postgres = await open_postgres(settings(database), "tests")
     with pytest.raises(PostgresUnavailable):
         await postgres.execute("test", f"DO $$ BEGIN RAISE EXCEPTION 'trouble' USING ERRCODE = '{code}'; END $$")
@@ -75,7 +75,7 @@ async def test_the_engine_has_a_trouble_of_its_own(database: str, code: str) -> 
     await postgres.close()
 
 
-async def test_faults_of_a_statement_are_no_troubles_of_the_engine(database: str) -> None:
+async def test_faults_of_a_statement_are_no_failures_of_the_engine(database: str) -> None:
     postgres = await open_postgres(settings(database), "tests")
     with pytest.raises(asyncpg.PostgresSyntaxError):
         await postgres.execute("test", "SELECT FROM WHERE")
@@ -100,9 +100,7 @@ async def test_faults_of_a_statement_are_no_troubles_of_the_engine(database: str
         ("INSERT INTO values_of VALUES (1, $1)", ("".join(map(chr, range(0x4E00, 0x4E00 + 3000))),)),
     ],
 )
-async def test_values_that_never_work_are_told_from_outages(
-    database: str, sql: str, values: tuple[object, ...]
-) -> None:
+async def test_values_that_never_work_are_no_outages(database: str, sql: str, values: tuple[object, ...]) -> None:
     postgres = await open_postgres(settings(database), "tests")
     await postgres.execute("test", "CREATE TABLE values_of (n int CHECK (n >= 0), name text NOT NULL)")
     await postgres.execute("test", "CREATE INDEX by_name ON values_of (name)")
@@ -135,8 +133,8 @@ async def test_a_transaction_is_all_or_none(database: str) -> None:
     await postgres.close()
 
 
-async def test_deadlocks_are_done_again(database: str) -> None:
-    """Two transactions take two rows in opposite orders: the engine ends one, which then starts over."""
+async def test_a_transaction_is_retried_after_a_deadlock(database: str) -> None:
+    """Two transactions lock two rows in opposite orders: the engine aborts one, which is then retried."""
     postgres = await open_postgres(settings(database, timeout=15.0), "tests")
     await postgres.execute("test", "CREATE TABLE t (id int, n int)")
     await postgres.execute("test", "INSERT INTO t VALUES (1, 0), (2, 0)")
@@ -162,8 +160,8 @@ async def test_deadlocks_are_done_again(database: str) -> None:
     await postgres.close()
 
 
-async def test_a_statement_alone_is_done_again(database: str) -> None:
-    """Without a transaction around it: it is its own."""
+async def test_a_single_statement_is_retried_after_a_deadlock(database: str) -> None:
+    """A statement outside a transaction block is its own transaction."""
     postgres = await open_postgres(settings(database), "tests")
     tries = 0
 
@@ -179,7 +177,7 @@ async def test_a_statement_alone_is_done_again(database: str) -> None:
     await postgres.close()
 
 
-async def test_calls_one_after_another_have_one_connection(database: str) -> None:
+async def test_consecutive_calls_share_one_connection(database: str) -> None:
     postgres = await open_postgres(settings(database), "tests")
     pids = {await postgres.fetchval("test", "SELECT pg_backend_pid()") for _ in range(5)}
     assert len(pids) == 1
@@ -187,7 +185,7 @@ async def test_calls_one_after_another_have_one_connection(database: str) -> Non
 
 
 async def test_more_calls_than_connections_take_turns(database: str) -> None:
-    """Those who wait in line get what the others give back."""
+    """Waiting calls get the connections that other calls release."""
     postgres = await open_postgres(settings(database, size=2), "tests")
     answers = await asyncio.gather(
         *(postgres.fetchrow("test", "SELECT $1::int, pg_backend_pid()", n) for n in range(40))
@@ -198,7 +196,7 @@ async def test_more_calls_than_connections_take_turns(database: str) -> None:
     await postgres.close()
 
 
-async def test_who_gives_up_in_line_takes_no_turn(database: str) -> None:
+async def test_a_cancelled_waiting_call_takes_no_connection(database: str) -> None:
     postgres = await open_postgres(settings(database, size=1), "tests")
     async with postgres.connection("test"):
         impatient = [asyncio.create_task(postgres.fetchval("test", "SELECT 1")) for _ in range(3)]
@@ -207,14 +205,14 @@ async def test_who_gives_up_in_line_takes_no_turn(database: str) -> None:
         impatient[0].cancel()
         impatient[2].cancel()
         await asyncio.sleep(0)
-    impatient[1].cancel()  # its turn has come already
+    impatient[1].cancel()  # it has got its connection already
     assert await patient == 2
     assert await postgres.ready()
     assert value("paquebot_postgres_pool_waiting_calls") == 0
     await postgres.close()
 
 
-async def test_a_line_that_does_not_move_is_no_reason_to_wait_for_ever(database: str) -> None:
+async def test_waiting_for_a_connection_has_a_timeout(database: str) -> None:
     postgres = await open_postgres(settings(database, size=1), "tests")
     async with postgres.connection("test"):
         postgres._connections._acquire_timeout = 0.05
@@ -224,7 +222,7 @@ async def test_a_line_that_does_not_move_is_no_reason_to_wait_for_ever(database:
     await postgres.close()
 
 
-async def test_a_failed_call_lets_the_next_in_line_go_on(database: str) -> None:
+async def test_the_next_waiting_call_continues_after_a_failed_one(database: str) -> None:
     postgres = await open_postgres(settings(database, size=1), "tests")
     failing = [postgres.fetchval("test", "SELECT 1 / 0") for _ in range(3)]
     answers = await asyncio.gather(*failing, postgres.fetchval("test", "SELECT 1"), return_exceptions=True)
@@ -240,7 +238,7 @@ async def test_a_connection_lost_between_two_calls_is_no_fault(database: str) ->
     await admin.execute("SELECT pg_terminate_backend($1)", used)
     async with asyncio.timeout(10):
         while value("paquebot_postgres_pool_connections", state="idle"):
-            await asyncio.sleep(0)  # until the loss has come here
+            await asyncio.sleep(0)  # until the client has noticed the loss
     assert await postgres.fetchval("test", "SELECT pg_backend_pid()") != used
     await admin.close()
     await postgres.close()
@@ -259,7 +257,7 @@ async def test_a_call_given_up_leaves_nothing_behind(database: str) -> None:
     await postgres.close()
 
 
-async def test_connections_without_work_go_back_to_the_pool(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_connections_return_to_the_pool(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "SPARE_SECONDS", 0.05)
     monkeypatch.setattr(postgres_module, "_IDLE_SECONDS", 0.05)
     postgres = await open_postgres(settings(database, size=4), "few")
@@ -282,7 +280,7 @@ async def test_connections_without_work_go_back_to_the_pool(database: str, monke
         ("postgresql://r@h1:1,h2:2/d?x=y", "p", "postgresql://r:p@h1:1,h2:2/d?x=y"),
     ],
 )
-def test_the_password_goes_where_there_is_none(dsn: str, password: str, whole: str) -> None:
+def test_the_password_is_added_to_a_dsn_without_one(dsn: str, password: str, whole: str) -> None:
     assert dsn_of(PostgresSettings(dsn=Secret(dsn), password=Secret(password))) == whole
 
 
@@ -330,7 +328,7 @@ async def test_the_pool_and_its_faults_are_measured(database: str, monkeypatch: 
 
 
 async def make_read_only(postgres: Postgres, connections: int) -> set[int]:
-    """Let so many connections be as those that a proxy keeps open to a demoted primary. Their server processes."""
+    """Make connections read-only, like those of a proxy to a demoted primary; return their server processes."""
     together = asyncio.Barrier(connections)
 
     async def one() -> int:
@@ -370,16 +368,16 @@ async def test_a_call_under_way_does_not_bring_a_stale_connection_back(database:
     await postgres.close()
 
 
-async def test_who_only_reads_leaves_a_stale_server_too(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reads_leave_a_stale_server_too(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     postgres = await open_postgres(settings(database), "tests")
     stale = await make_read_only(postgres, 2)
-    assert await postgres.fetchval("test", "SELECT pg_backend_pid()") in stale  # checked a moment ago
+    assert await postgres.fetchval("test", "SELECT pg_backend_pid()") in stale  # checked recently
     monkeypatch.setattr(connections, "CHECK_SECONDS", 0.0)
     assert await postgres.fetchval("test", "SELECT pg_backend_pid()") not in stale
     await postgres.close()
 
 
-async def test_readiness_asks_whether_writes_are_taken(database: str) -> None:
+async def test_readiness_checks_that_the_server_accepts_writes(database: str) -> None:
     postgres = await open_postgres(settings(database, size=1), "tests")
     await make_read_only(postgres, 1)
     assert not await postgres.ready()
@@ -387,8 +385,8 @@ async def test_readiness_asks_whether_writes_are_taken(database: str) -> None:
     await postgres.close()
 
 
-async def test_of_several_servers_one_that_takes_writes_is_chosen(database: str) -> None:
-    """The first of them answers nobody, the second is a standby as far as one can see from outside."""
+async def test_the_pool_chooses_a_server_that_accepts_writes(database: str) -> None:
+    """The first server does not answer, the second looks like a standby."""
     admin = await asyncpg.connect(database)
     parts = urllib.parse.urlsplit(database)
     name = parts.path.removeprefix("/")
@@ -410,8 +408,8 @@ async def test_of_several_servers_one_that_takes_writes_is_chosen(database: str)
 
 
 @pytest.mark.parametrize("in_transaction", [False, True])
-async def test_nobody_waits_for_the_clean_up_of_a_frozen_connection(database: str, in_transaction: bool) -> None:
-    """A call that is cancelled, as a probe is after its time, ends at once, and not when its statement would."""
+async def test_no_call_waits_for_the_clean_up_of_a_frozen_connection(database: str, in_transaction: bool) -> None:
+    """A cancelled call, such as a probe after its timeout, ends immediately, not at the end of its statement."""
     parts = urllib.parse.urlsplit(database)
     async with SlowProxy(str(parts.hostname), int(parts.port or 0)) as proxy:
         host, port = urllib.parse.urlsplit(proxy.endpoint).netloc.split(":")

@@ -32,14 +32,14 @@ AT_ONCE = {**TRUSTED, "PAQUEBOT_PROXY_WAIT": "1ms"}
 
 
 def _behind(port: int, header: bytes) -> socket.socket:
-    """A connection as the proxy makes it."""
+    """Connect as the proxy does."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=20)
     sock.sendall(header)
     return sock
 
 
 def _behind_tls(port: int, header: bytes) -> ssl.SSLSocket:
-    """The header in clear, then the client's handshake."""
+    """Send the header in clear, then do the client's handshake."""
     return client_tls().wrap_socket(_behind(port, header), server_hostname="localhost")
 
 
@@ -80,7 +80,7 @@ class ProxiedPop3(poplib.POP3):
 
 
 def _greeting(port: int, header: bytes, *, tls: bool) -> bytes:
-    """What the server says first; nothing when it closes, before or within the handshake."""
+    """Return the server's first bytes; none when it closes before or within the handshake."""
     try:
         with (_behind_tls if tls else _behind)(port, header) as sock:
             return sock.recv(200)
@@ -88,11 +88,11 @@ def _greeting(port: int, header: bytes, *, tls: bool) -> bytes:
         return b""
 
 
-async def _conversation(port: int, octets: bytes) -> bytes:
-    """All that comes back, to the end that the server makes."""
+async def _conversation(port: int, data: bytes) -> bytes:
+    """Send the data; return all that the server sends until it closes."""
     async with asyncio.timeout(20):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(octets)
+        writer.write(data)
         try:
             return await reader.read()
         except ConnectionResetError:
@@ -200,7 +200,7 @@ async def test_header_after_the_greeting_is_refused(smtp_stack: SmtpStack, heade
 
 @pytest.mark.parametrize("header", HEADERS, ids=["v1", "v2"])
 async def test_header_before_the_greeting_is_refused_as_a_header(smtp_stack: SmtpStack, header: bytes) -> None:
-    """However early it comes: whoever set up the proxy is to learn what is wrong."""
+    """An early header gets this reply too, which shows the proxy's operator what is wrong."""
     before = _counted("untrusted")
     async with smtp_stack.serving(PAQUEBOT_SMTP_GREET_PAUSE="10s") as running:
         answer = await _conversation(running.ports(Role.MX)[0], header)
@@ -217,7 +217,7 @@ async def test_second_header_is_the_clients_and_refused(smtp_stack: SmtpStack) -
 
 
 @pytest.mark.parametrize("role", list(Role))
-async def test_bad_header_closes_without_a_word(smtp_stack: SmtpStack, role: Role) -> None:
+async def test_bad_header_closes_without_a_reply(smtp_stack: SmtpStack, role: Role) -> None:
     before = _counted("malformed")
     async with smtp_stack.serving(**TRUSTED) as running:
         assert await _conversation(running.ports(role)[0], b"PROXY TCP4 1.2.3 4.5.6.7 1 2\r\n") == b""
@@ -259,9 +259,9 @@ async def test_imap_counts_the_client(
         port = server.port(listener)
         client: Any = await asyncio.to_thread(ProxiedImap, port, header, tls=tls)
         assert [session._client for session in server._sessions] == [CLIENT]
-        refusal = await asyncio.to_thread(_greeting, port, header, tls=tls)  # one too many of this client
+        refusal = await asyncio.to_thread(_greeting, port, header, tls=tls)  # one connection too many of this client
         assert refusal.startswith(b"* BYE ") if not tls else refusal == b""
-        await asyncio.to_thread(log_in, client)  # now it counts for its account
+        await asyncio.to_thread(log_in, client)  # after login it counts for its account
         second = await asyncio.to_thread(ProxiedImap, port, header, tls=tls)
         await asyncio.to_thread(second.logout)
         other = await asyncio.to_thread(ProxiedImap, port, v1("2001:db8::7", "2001:db8::1", 1, 143), tls=tls)
@@ -285,9 +285,9 @@ async def test_pop3_counts_the_client(pop3_stack: Pop3Stack, listener: str, head
         port = server.port(listener)
         client: Any = await asyncio.to_thread(ProxiedPop3, port, header, tls=tls)
         assert [session.client for session in server._sessions] == [CLIENT]
-        refusal = await asyncio.to_thread(_greeting, port, header, tls=tls)  # one too many of this client
+        refusal = await asyncio.to_thread(_greeting, port, header, tls=tls)  # one connection too many of this client
         assert refusal.startswith(b"-ERR [SYS/TEMP]") if not tls else refusal == b""
-        await asyncio.to_thread(log_in, client)  # now it counts for its account
+        await asyncio.to_thread(log_in, client)  # after login it counts for its account
         second = await asyncio.to_thread(ProxiedPop3, port, header, tls=tls)
         await asyncio.to_thread(second.quit)
         other = await asyncio.to_thread(ProxiedPop3, port, v1("2001:db8::7", "2001:db8::1", 1, 110), tls=tls)

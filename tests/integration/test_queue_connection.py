@@ -1,4 +1,4 @@
-"""The connection to NATS: made by itself, made again by itself whatever ended it, and hints heard on each."""
+"""The connection to NATS: it is made in the background, replaced whatever ended it, and hints arrive on each one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ JOB = Publication("deliver.ready.example", b"job")
 
 
 class PrivateNats:
-    """A nats-server of one test, to be killed and started again on the same port and data."""
+    """A nats-server of one test, which can be killed and restarted on the same port and data."""
 
     def __init__(self, directory: Path) -> None:
         self.engine: NatsEngine = engine_set(directory).nats
@@ -80,7 +80,7 @@ async def opened(server: PrivateNats) -> AsyncIterator[Queue]:
 
 
 async def works(call: Callable[[], Awaitable[object]]) -> None:
-    """Returns when `call` is not refused any more."""
+    """Wait until `call` succeeds."""
     async with asyncio.timeout(SECONDS):
         while True:
             with contextlib.suppress(QueueUnavailable):
@@ -90,7 +90,7 @@ async def works(call: Callable[[], Awaitable[object]]) -> None:
 
 
 async def fails(call: Callable[[], Awaitable[object]]) -> None:
-    """Returns when `call` raises QueueUnavailable."""
+    """Wait until `call` raises QueueUnavailable."""
     async with asyncio.timeout(SECONDS):
         with contextlib.suppress(QueueUnavailable):
             while True:
@@ -99,7 +99,7 @@ async def fails(call: Callable[[], Awaitable[object]]) -> None:
 
 
 async def fetch_one(consumer: Consumer) -> bytes:
-    """The payload of the next job, acknowledged, however often the fetch fails before."""
+    """Fetch and acknowledge the next job, despite failed fetches before; return its payload."""
     found: list[bytes] = []
 
     async def fetch() -> None:
@@ -113,23 +113,23 @@ async def fetch_one(consumer: Consumer) -> bytes:
     return found[0]
 
 
-async def hint_heard(teller: Queue, hearer: asyncio.Queue[int], account_id: int) -> None:
-    """Hints until one is heard: one may be lost while its hearer connects."""
+async def hint_received(sender: Queue, receiver: asyncio.Queue[int], account_id: int) -> None:
+    """Hints until one is heard: one may be lost while its receiver connects."""
 
     async def hint() -> None:
-        await teller.hint_mailbox(account_id)
+        await sender.hint_mailbox(account_id)
         try:
             async with asyncio.timeout(0.5):
-                assert await hearer.get() == account_id
+                assert await receiver.get() == account_id
         except TimeoutError:
-            raise QueueUnavailable("not heard") from None
+            raise QueueUnavailable("no hint received") from None
 
     await works(hint)
 
 
 @pytest.mark.parametrize("name", ["mail.paquebot", "two words", "all.*", "a..b"])
 async def test_login_of_any_name(server: PrivateNats, name: str) -> None:
-    """A login's name need not be one that a subject can hold."""
+    """A login's name may have characters that a subject may not have."""
     server.engine = replace(server.engine, accesses=(NatsAccess(name, "secret"),))
     await server.start()
     queue = await Queue.open(server.settings(), "tests")
@@ -143,8 +143,8 @@ async def test_all_works_again_after_nats_was_killed(server: PrivateNats, opened
     consumer = Consumer(opened, "delivery", DELIVER)
     await opened.publish([JOB])
     assert await fetch_one(consumer) == b"job"
-    heard: asyncio.Queue[int] = asyncio.Queue()
-    await opened.subscribe_mailbox(42, heard.put_nowait)
+    received: asyncio.Queue[int] = asyncio.Queue()
+    await opened.subscribe_mailbox(42, received.put_nowait)
     waiting = asyncio.ensure_future(consumer.fetch(1, 60.0))  # a fetch is under way when the server dies
 
     assert value("paquebot_nats_connected") == 1
@@ -163,7 +163,7 @@ async def test_all_works_again_after_nats_was_killed(server: PrivateNats, opened
     await works(lambda: opened.publish([replace(JOB, payload=b"again"), JOB]))
     assert value("paquebot_nats_connected") == 1
     assert await fetch_one(consumer) == b"again"
-    await hint_heard(opened, heard, 42)
+    await hint_received(opened, received, 42)
     await consumer.close()
 
 
@@ -177,7 +177,7 @@ async def test_without_a_connection_a_publish_is_refused(server: PrivateNats, op
 
 
 async def test_a_fetch_ends_with_its_connection(server: PrivateNats, opened: Queue) -> None:
-    """Or the consumer would wait for an answer that cannot come, long after NATS is back."""
+    """Otherwise the consumer would wait for an impossible answer, long after NATS is back."""
     consumer = Consumer(opened, "delivery", DELIVER)
     assert await consumer.fetch(1, 0.1) == []
     waiting = asyncio.ensure_future(consumer.fetch(1, 300.0))
@@ -192,7 +192,7 @@ async def test_a_fetch_ends_with_its_connection(server: PrivateNats, opened: Que
 
 
 async def test_a_job_of_a_lost_store_acknowledges_no_new_job(server: PrivateNats, opened: Queue) -> None:
-    """A server without its store counts from 1 again: the old job's acknowledgement would take the new one out."""
+    """A server without its store counts from 1 again: the old job's acknowledgement would remove the new job."""
     consumer = Consumer(opened, "delivery", DELIVER)
     await opened.publish([JOB])
     [lost] = await consumer.fetch(1, SECONDS)
@@ -219,13 +219,13 @@ async def test_a_job_of_a_lost_store_acknowledges_no_new_job(server: PrivateNats
     await consumer.close()
 
 
-async def test_a_damaged_description_of_the_stream_is_mended(server: PrivateNats, opened: Queue) -> None:
+async def test_a_damaged_description_of_the_stream_is_repaired(server: PrivateNats, opened: Queue) -> None:
     await opened.publish([JOB])
     await server.kill()
     [description] = (server.engine.data_dir / "jetstream").rglob("meta.inf")
-    octets = bytearray(description.read_bytes())
-    octets[len(octets) // 2] ^= 0xFF
-    description.write_bytes(octets)
+    data = bytearray(description.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    description.write_bytes(data)
     await server.start()
     await works(lambda: opened.api("INFO"))
     with pytest.raises(QueueRefused, match="stream not found"):
@@ -238,34 +238,34 @@ async def test_a_damaged_description_of_the_stream_is_mended(server: PrivateNats
     assert (await stream.counts(opened)).total() == 1
 
 
-async def test_nats_may_come_after_its_clients(server: PrivateNats, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nats_may_start_after_its_clients(server: PrivateNats, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "paquebot.queue")
     settings = replace(server.settings(), timeout=Seconds(0.5))
     queue = await Queue.open(settings, "early")
     assert [record.msg for record in caplog.records] == ["nats_away"]
-    heard: asyncio.Queue[int] = asyncio.Queue()
-    await queue.subscribe_mailbox(7, heard.put_nowait)
+    received: asyncio.Queue[int] = asyncio.Queue()
+    await queue.subscribe_mailbox(7, received.put_nowait)
     with pytest.raises(QueueUnavailable):
         await queue.publish([JOB])
     await server.start()
     await works(lambda: ensure_stream(queue))
     await queue.publish([JOB])
-    await hint_heard(queue, heard, 7)
+    await hint_received(queue, received, 7)
     await queue.close()
     assert [record.msg for record in caplog.records] == ["nats_away", "nats_connected"]
 
 
 async def test_a_login_refused_for_a_while_works_again(server: PrivateNats, opened: Queue) -> None:
-    """The server ends such a connection with -ERR, after which a client of the library stays closed."""
-    heard: asyncio.Queue[int] = asyncio.Queue()
-    await opened.subscribe_mailbox(42, heard.put_nowait)
+    """The server closes such a connection with -ERR, after which a client of the library stays closed."""
+    received: asyncio.Queue[int] = asyncio.Queue()
+    await opened.subscribe_mailbox(42, received.put_nowait)
     changed = replace(server.engine, accesses=(NatsAccess("test", "another-secret"),))
     await server.reload(changed)
     await fails(opened.probe)
     await server.reload(server.engine)
     await works(opened.probe)
     await works(lambda: opened.publish([JOB]))
-    await hint_heard(opened, heard, 42)
+    await hint_received(opened, received, 42)
 
 
 async def test_a_protocol_error_is_survived(opened: Queue) -> None:
@@ -282,25 +282,25 @@ async def test_a_protocol_error_is_survived(opened: Queue) -> None:
 
 async def test_many_subscribers_share_one_subscription(server: PrivateNats, opened: Queue) -> None:
     other = await Queue.open(server.settings(), "other")
-    heard: list[int] = []
+    received: list[int] = []
     last = asyncio.Event()
-    await asyncio.gather(*(other.subscribe_mailbox(account, heard.append) for account in range(1, 20)))
+    await asyncio.gather(*(other.subscribe_mailbox(account, received.append) for account in range(1, 20)))
     await other.subscribe_mailbox(99, lambda _: last.set())
-    for account in (*range(1, 20), 99):  # each told once, and at once: the server knows the hearers by now
+    for account in (*range(1, 20), 99):  # each gets one hint, immediately: the server knows the subscribers by now
         await opened.hint_mailbox(account)
     async with asyncio.timeout(SECONDS):
         await last.wait()
-    assert heard == list(range(1, 20))
+    assert received == list(range(1, 20))
     await other.close()
 
 
 async def test_one_message_hints_many_subscribers(server: PrivateNats, opened: Queue) -> None:
     other = await Queue.open(server.settings(), "other")
-    heard: list[tuple[int, str, bytes]] = []
+    received: list[tuple[int, str, bytes]] = []
     last = asyncio.Event()
     for account_id in (1, 2, 3):
         await other.subscribe_mailbox(
-            account_id, lambda told: heard.append((told, other.hint_trace, other.hint_source))
+            account_id, lambda account: received.append((account, other.hint_trace, other.hint_source))
         )
     await other.subscribe_mailbox(99, lambda _: last.set())
     await opened.hint_mailboxes({1: "", 2: "trace of 2", 4: "", 3: ""})
@@ -313,21 +313,21 @@ async def test_one_message_hints_many_subscribers(server: PrivateNats, opened: Q
         [(1, "", b""), (2, "trace of 2", b""), (3, "", b"")],
         [(1, "", b"us"), (2, "", b"us"), (3, "", b"us")],
     )
-    assert sorted(heard) == sorted(plain + named)
+    assert sorted(received) == sorted(plain + named)
     await other.close()
 
 
 async def test_unsubscribed_callbacks_are_not_called(server: PrivateNats, opened: Queue) -> None:
-    heard: list[int] = []
+    received: list[int] = []
     last = asyncio.Event()
-    await opened.subscribe_mailbox(1, heard.append)
+    await opened.subscribe_mailbox(1, received.append)
     await opened.subscribe_mailbox(2, lambda _: last.set())
-    opened.unsubscribe_mailbox(1, heard.append)
+    opened.unsubscribe_mailbox(1, received.append)
     await opened.hint_mailbox(1)
     await opened.hint_mailbox(2)
     async with asyncio.timeout(SECONDS):
         await last.wait()
-    assert heard == []
+    assert received == []
 
 
 async def test_closing_is_quick_while_nats_is_away(server: PrivateNats) -> None:
@@ -375,7 +375,7 @@ async def test_a_job_too_large_for_the_server_is_refused_before_it_is_sent(opene
 
 
 async def test_a_consumer_whose_file_is_damaged_is_kept_in_memory(server: PrivateNats, opened: Queue) -> None:
-    """The server forgets a consumer whose files it cannot read, and then refuses to make one of that name for ever."""
+    """The server drops a consumer whose files it cannot read, and then refuses for ever to create one of that name."""
     consumer = Consumer(opened, "delivery", DELIVER)
     await opened.publish([JOB])
     assert await fetch_one(consumer) == b"job"
@@ -384,7 +384,7 @@ async def test_a_consumer_whose_file_is_damaged_is_kept_in_memory(server: Privat
     for file in (server.engine.data_dir / "jetstream").rglob("obs/delivery/*"):
         if file.is_file():
             file.write_bytes(b"damaged")
-    for _ in range(2):  # what is only in memory is made anew, whatever the server has lost
+    for _ in range(2):  # a consumer in memory is created anew, whatever the server has lost
         await server.start()
         assert await fetch_one(consumer) == b"job"
         await works(lambda: opened.publish([JOB]))
@@ -398,7 +398,7 @@ RELAYED = Publication("relay.ready.example", b"relay")
 
 
 async def take(consumer: Consumer, number: int) -> list[ClaimedJob]:
-    """So many jobs, however often the fetch fails before."""
+    """Fetch `count` jobs, despite failed fetches before."""
     taken: list[ClaimedJob] = []
 
     async def fetch() -> None:
@@ -411,8 +411,8 @@ async def take(consumer: Consumer, number: int) -> list[ClaimedJob]:
 
 
 async def lose_newest(server: PrivateNats, queue: Queue) -> None:
-    """A server that lost its newest messages, and kept what its consumers know of them though it cannot read what they
-    are: of four, `relay` had two done and has two in hand."""
+    """Make the server lose its newest messages and keep the positions of its consumers, although their configuration is
+    unreadable: of four jobs, `relay` had acknowledged two and claimed two."""
     relay = Consumer(queue, "relay", RELAY)
     await works(lambda: ensure_stream(queue))
     assert await relay.fetch(1, 0.01) == []
@@ -433,7 +433,7 @@ async def lose_newest(server: PrivateNats, queue: Queue) -> None:
 
 
 async def test_a_consumer_ahead_of_the_stream_is_created_anew(server: PrivateNats, opened: Queue) -> None:
-    """New jobs have the numbers of those that are lost: what a consumer knows of these is true of none of them."""
+    """New jobs get the sequence numbers of the lost ones, so the consumer's records of those numbers are wrong."""
     await lose_newest(server, opened)
     delivery, relay = Consumer(opened, "delivery", DELIVER), Consumer(opened, "relay", RELAY)
     await works(lambda: relay.fetch(1, 0.01))
@@ -444,7 +444,7 @@ async def test_a_consumer_ahead_of_the_stream_is_created_anew(server: PrivateNat
 
 
 async def test_a_job_of_another_consumer_is_rejected(server: PrivateNats, caplog: pytest.LogCaptureFixture) -> None:
-    """The stream had grown past what `relay` knew before that could be seen: it hands out numbers that are others'."""
+    """The stream grew past the position of `relay` before the check, so `relay` gets sequence numbers of other jobs."""
     await server.start()
     queue = await Queue.open(replace(server.settings(), ack_wait=Seconds(0.5)), "tests")
     await lose_newest(server, queue)

@@ -1,4 +1,4 @@
-"""The queue's gauges on a real JetStream: each consumer's part, what is scheduled, held and stored."""
+"""The queue's gauges on a real JetStream: jobs of each consumer, scheduled, held and stored jobs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_jobs_are_counted_where_they_are(queue: Queue) -> None:
 
     await observe(queue)
     assert gauges("delivery") == parts(3, 5, 1, 1)
-    assert gauges("relay") == parts(3, 0, 0, 4), "counted although nobody ever consumed it"
+    assert gauges("relay") == parts(3, 0, 0, 4), "counted although no consumer exists"
     stream = queue.settings.stream
     assert value("paquebot_queue_held_jobs", stream=stream) == 2
     assert value("paquebot_queue_stream_jobs", stream=stream) == 18

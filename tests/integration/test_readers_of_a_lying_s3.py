@@ -1,4 +1,4 @@
-"""IMAP, POP3 and the relay over an S3 that lies: no wrong body reaches anybody, now or from a cache later."""
+"""IMAP, POP3 and the relay on an S3 with wrong answers: no client gets a wrong body, now or from a cache later."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BODY = re.compile(rb"\* (\d+) FETCH \(BODY\[\] \{\d+\}\r\n(.*)\)\r\n", re.DOTAL
 
 
 def bodies(lines: list[bytes]) -> dict[int, bytes]:
-    """By message number."""
+    """Return the bodies by message number."""
     matches = filter(None, map(_BODY.fullmatch, lines))
     return {int(match[1]): match[2] for match in matches}
 
@@ -49,11 +49,11 @@ async def test_imap(imap_stack: ImapStack, lying_s3: LyingS3, lie: Lie) -> None:
             assert bodies(lines).items() <= expected.items()
         assert lying_s3.lies > 0
         lying_s3.set_lie(Lie.NONE)
-        assert bodies(await client.ok("FETCH 1:* BODY.PEEK[]")) == expected  # nothing wrong was kept
+        assert bodies(await client.ok("FETCH 1:* BODY.PEEK[]")) == expected  # no wrong content was cached
 
 
 @pytest.mark.parametrize("lie", LIES)
-async def test_imap_does_not_hear_of_one_wrong_answer(imap_stack: ImapStack, lying_s3: LyingS3, lie: Lie) -> None:
+async def test_imap_hides_one_wrong_answer(imap_stack: ImapStack, lying_s3: LyingS3, lie: Lie) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, MESSAGES[5])
     async with (

@@ -1,4 +1,4 @@
-"""The mailstore is lost and the bucket is kept: snapshots, and `recover --rebuild` from them, on the real engines."""
+"""The mailstore is lost and the bucket remains: snapshots, and `recover --rebuild` from them, on the real engines."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_everything_in_a_snapshot_is_restored(platform: Platform) -> None:
         assert await platform.tree(account) == trees[account]
     assert await platform.mailstore.mailboxes.subscriptions(ALICE) == subscriptions
     assert await platform.mailstore.accounts.usage(ALICE) == usage
-    # The records of deliveries are back too: nothing is delivered a second time.
+    # The records of deliveries are restored too: nothing is delivered a second time.
     assert (await recover(platform.janitor, since=WEEK, settle=0)).messages == 0
     with pytest.raises(MailstoreNotEmpty):
         await platform.rebuild()
@@ -76,9 +76,9 @@ async def test_no_uid_is_assigned_twice(platform: Platform) -> None:
         assert again.uid_validity == box.uid_validity
         for uid, facts in now.items():
             assert seen.setdefault((ALICE, "INBOX", uid), facts[0]) == facts[0], "another message under a known UID"
-        assert 1 in now, "what was expunged after the snapshot comes back, as itself"
+        assert 1 in now, "a message expunged after the snapshot is restored with its UID"
         assert [facts[0] for facts in now.values()][-len(later) :] == later
-        # A client that comes back with its old mod-sequence is told of every message, and that it must compare UIDs.
+        # A client with its old mod-sequence gets every message, and must compare UIDs.
         changes = await platform.mailstore.mailbox_reader.changes_since(ALICE, INBOX_ID, mod_seq)
         assert set(changes.rows.uids) == set(now)
         assert changes.expunged is None
@@ -88,7 +88,7 @@ async def test_no_uid_is_assigned_twice(platform: Platform) -> None:
         assert validities.count(made.uid_validity) == 1
 
 
-async def test_a_mailbox_without_room_gets_a_new_uid_validity(platform: Platform) -> None:
+async def test_a_mailbox_without_free_uids_gets_a_new_uid_validity(platform: Platform) -> None:
     await platform.arrive("one", ALICE)
     await platform.stores.postgres.execute(
         "test", "UPDATE mailstore.mailboxes SET uid_next = 4294967000 WHERE mailbox_id = 1"
@@ -109,7 +109,7 @@ async def test_mail_without_a_snapshot_goes_to_inbox(platform: Platform) -> None
     before = (await platform.contents(ALICE))["INBOX"]
     validity = (await platform.mailstore.mailboxes.find(ALICE, "INBOX")).uid_validity
     await platform.lose_mailstore()
-    await stream.delete_stream(platform.stores.queue)  # lost too: it is made anew
+    await stream.delete_stream(platform.stores.queue)  # lost too: it is created anew
     result = await platform.rebuild()
     assert (result.snapshot, result.accounts, result.arrived) == ("", 2, 3)
     assert await platform.subjects(BOB) == ["one", "sent"]
@@ -160,7 +160,7 @@ async def test_jobs_in_the_stream_stay_there(platform: Platform) -> None:
     assert await platform.subjects(ALICE) == ["delivered", "waiting"]
 
 
-async def test_a_job_that_comes_again_changes_nothing(platform: Platform) -> None:
+async def test_a_job_delivered_again_changes_nothing(platform: Platform) -> None:
     await platform.arrive("one", ALICE)
     await platform.snapshot()
     await platform.arrive("two", ALICE)
@@ -172,7 +172,7 @@ async def test_a_job_that_comes_again_changes_nothing(platform: Platform) -> Non
 
 
 async def test_relayed_mail_is_not_relayed_again(platform: Platform) -> None:
-    """The outcomes are in a schema of their own: kept or lost, what left the stream stays away from it."""
+    """The outcomes have their own schema: whether it is kept or lost, jobs that left the stream do not return to it."""
     done = await platform.accept("relayed", ALICE, remote=["x@example.net"])
     await platform.deliver()
     for job in [stored async for stored in stream.jobs(platform.stores.queue)]:
@@ -211,7 +211,7 @@ async def test_killed_at_any_statement_and_run_again(
     execute = Postgres.execute
 
     def count_statement(postgres: object) -> None:
-        """Not those of other services, whose pools this process may have too."""
+        """Count no statements of other services, whose pools this process may have too."""
         nonlocal count
         count += postgres is platform.janitor.postgres
         if postgres is platform.janitor.postgres and count == step:
@@ -229,8 +229,8 @@ async def test_killed_at_any_statement_and_run_again(
         patch.setattr(Postgres, "run", counted)
         patch.setattr(Postgres, "execute", counted_too)
         with pytest.raises(Killed):
-            await rebuild(platform.janitor, merge=False, say=platform.said.append, settle=0)
-    with pytest.raises(BucketMismatch):  # upkeep waits until the mailstore is whole
+            await rebuild(platform.janitor, merge=False, say=platform.output.append, settle=0)
+    with pytest.raises(BucketMismatch):  # upkeep waits until the mailstore is complete
         await sweep(platform.janitor, platform.settings)
     await platform.rebuild()
     for account in (ALICE, BOB):
@@ -261,7 +261,7 @@ async def test_a_compacted_or_deleted_pack_is_found_by_the_queue_id(platform: Pl
 
 
 async def test_refused_messages_do_not_come_back(platform: Platform) -> None:
-    """Its sender was told 451, and sent it again."""
+    """The sender got a 451 and sent the message again."""
     await platform.snapshot()
     await platform.arrive("first try", ALICE)
     await platform.arrive("second try", ALICE)
@@ -274,12 +274,12 @@ async def test_refused_messages_do_not_come_back(platform: Platform) -> None:
     assert await platform.subjects(ALICE) == ["second try"]
 
 
-async def test_mail_that_came_before_the_rebuild_is_kept_and_joined(platform: Platform) -> None:
+async def test_mail_that_arrived_before_the_rebuild_is_kept(platform: Platform) -> None:
     await furnish(platform)
     subjects = {box: await platform.subjects(ALICE, box) for box in ("INBOX", "Projekte/Büro 2024/日本語", "Drafts")}
     await platform.snapshot()
     await platform.lose_mailstore()
-    await platform.mailstore.accounts.ensure(BOB)  # a login: no mail yet, and so no obstacle
+    await platform.mailstore.accounts.ensure(BOB)  # a login: an account without mail does not prevent a rebuild
     await platform.arrive("early bird", ALICE)
     await platform.mailstore.messages.store_flags(ALICE, INBOX_ID, [1], FlagOp.ADD, keywords=["wichtig"])
     early = (await platform.contents(ALICE))["INBOX"][1]
@@ -391,7 +391,7 @@ async def test_a_damaged_snapshot_costs_folders_but_no_mail(
     result = await platform.rebuild()
     assert result.damaged_accounts == 1
     assert sorted(await platform.subjects(ALICE)) == ["draft", *(f"shared-{n}" for n in range(5))]
-    assert any("cannot be used" in line for line in platform.said)
+    assert any("cannot be used" in line for line in platform.output)
     assert await platform.contents(BOB) == bob
 
 
@@ -400,7 +400,7 @@ async def test_two_at_once_are_refused(platform: Platform) -> None:
         with pytest.raises(UpkeepBusy):
             await platform.snapshot()
         with pytest.raises(UpkeepBusy):
-            await rebuild(platform.janitor, merge=False, say=platform.said.append)
+            await rebuild(platform.janitor, merge=False, say=platform.output.append)
     await platform.snapshot()
 
 

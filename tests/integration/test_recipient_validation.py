@@ -198,7 +198,7 @@ async def test_catch_all(service: DirectoryService) -> None:
 
 
 async def test_postmaster_always_has_a_recipient(service: DirectoryService) -> None:
-    assert await verdict(service, "postmaster") == name(VERDICT_NO_SUCH_ACCOUNT)  # no domain of ours yet
+    assert await verdict(service, "postmaster") == name(VERDICT_NO_SUCH_ACCOUNT)  # no local domain yet
     await service.domain("example.org")
     await service.domain("empty.example")
     await service.domain("own.example")
@@ -242,7 +242,7 @@ async def test_configured_postmaster_default_domain_literals_and_separator(datab
 
 
 async def test_an_account_with_the_maximum_of_messages(database: str) -> None:
-    """Senders hear it at RCPT already, whatever the bytes."""
+    """Senders get the refusal at RCPT, whatever the size."""
     async with directory_service(database, PAQUEBOT_ACCOUNT_MESSAGES="3") as service:
         await service.domain("example.org", default_quota_bytes=10**9)
         full, other = await service.account("full@example.org"), await service.account("other@example.org")
@@ -277,7 +277,7 @@ async def test_quota(service: DirectoryService, database: str) -> None:
     assert await verdict(service, "alice@example.org", size=2) == name(VERDICT_OVER_QUOTA)
     await connection.execute("UPDATE mailstore.accounts SET octets = 1000")
     assert await verdict(service, "alice@example.org") == name(VERDICT_OVER_QUOTA)
-    # delivery decides about alice; bob's copy is not held up
+    # delivery decides about alice; bob's copy does not wait
     assert len((await ask(service, "both@example.org")).local) == 2
     account = await service.admin.ask(service.admin.stub.GetAccount, pb.GetAccountRequest(address="alice@example.org"))
     assert (account.used_bytes, account.used_messages) == (1000, 3)
@@ -306,7 +306,7 @@ async def test_authorize_sender(service: DirectoryService) -> None:
         ("team@example.org", False),
         ("fwd@example.org", False),
         ("half@example.org", False),
-        ("unknown@example.org", False),  # the catch-all gives mail, not the name
+        ("unknown@example.org", False),  # the catch-all gives its account the mail, not the right to the name
         ("postmaster@example.org", False),
         ("x@elsewhere.example", False),
         ("not an address", False),
@@ -335,14 +335,14 @@ async def test_positive_answers_are_cached_for_their_time(service: DirectoryServ
 
     assert await verdict_of("alice@example.org") == VERDICT_NO_SUCH_ACCOUNT
     await service.account("alice@example.org")
-    assert await verdict_of("alice@example.org") == VERDICT_ACCEPT  # a refusal was not kept
+    assert await verdict_of("alice@example.org") == VERDICT_ACCEPT  # a refusal was not cached
     await service.set_account("alice@example.org", enabled=False)
     now += 2.9
     kept = (await client.validate(["alice@example.org"]))[0]
     assert kept.verdict == VERDICT_ACCEPT
     kept.local[0].orcpt = "rfc822;changed@example.org"
     assert (await client.validate(["alice@example.org"]))[0].local[0].orcpt == ""  # each has its own copy
-    assert await verdict_of("alice@example.org", size=1) == VERDICT_DISABLED  # kept for unknown size only
+    assert await verdict_of("alice@example.org", size=1) == VERDICT_DISABLED  # cached for an unknown size only
     now += 0.1
     assert await verdict_of("alice@example.org") == VERDICT_DISABLED
     await service.set_account("alice@example.org", enabled=True)
@@ -387,7 +387,7 @@ async def test_without_its_database_the_service_is_up_not_ready_and_unavailable(
             await service.validation.validate(["alice@example.org"])
         (reason,) = await service.context.health.unready()
         assert reason.startswith("postgres:")
-        assert "hushed" not in reason  # anybody who reaches the port of metrics may read it
+        assert "hushed" not in reason  # any client of the metrics port may read it
         stub = health_pb2_grpc.HealthStub(service.channel)
         health = await stub.Check(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
         assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -408,7 +408,7 @@ async def test_an_unmigrated_database_is_a_temporary_error_without_details(datab
 
 
 async def test_a_fault_of_the_code_is_not_an_outage(service: DirectoryService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its callers say so, and nothing of it is told."""
+    """Callers get an error of the server, without its details."""
 
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the secret of the engine")

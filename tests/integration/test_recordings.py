@@ -1,4 +1,4 @@
-"""Recordings over a real NATS: orders hold for a while, what cannot be told is counted, and nobody waits."""
+"""Recordings over a real NATS: orders expire, lines that cannot be sent are counted, and no session waits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECONDS = 20.0
 
 
 async def ordered(recordings: Recordings, recording_id: str) -> None:
-    """Wait until the order has come."""
+    """Wait until the order has arrived."""
     async with asyncio.timeout(SECONDS):
         while recordings.recording_of(ACCOUNT) != recording_id:
             await asyncio.sleep(0)
@@ -64,7 +64,7 @@ async def test_only_its_own_recording_ends_an_order(queue: Queue) -> None:
 async def test_the_recorder_gets_the_lines_of_sessions(queue: Queue) -> None:
     recordings = Recordings(queue, "smtp")
     await recordings.listen()
-    telling = asyncio.ensure_future(recordings.run())
+    sender = asyncio.ensure_future(recordings.run())
     lines = record(queue, ACCOUNT, 60)
     begun = await anext(lines)
     assert begun.WhichOneof("what") is None
@@ -76,12 +76,12 @@ async def test_the_recorder_gets_the_lines_of_sessions(queue: Queue) -> None:
     transcript.from_server(b"250 2.0.0 Ok\r\n")
     recorder.end()
     async with asyncio.timeout(SECONDS):
-        told = [await anext(lines) for _ in range(4)]
-    assert [line.WhichOneof("what") for line in told] == ["begun", "client", "server", "ended"]
-    assert (told[0].begun.client, told[1].client, told[2].server) == ("192.0.2.1", b"NOOP", b"250 2.0.0 Ok")
+        found = [await anext(lines) for _ in range(4)]
+    assert [line.WhichOneof("what") for line in found] == ["begun", "client", "server", "ended"]
+    assert (found[0].begun.client, found[1].client, found[2].server) == ("192.0.2.1", b"NOOP", b"250 2.0.0 Ok")
     await lines.aclose()
     await ordered(recordings, "")
-    telling.cancel()
+    sender.cancel()
 
 
 async def test_unread_lines_are_limited_and_counted(queue: Queue) -> None:
@@ -92,15 +92,15 @@ async def test_unread_lines_are_limited_and_counted(queue: Queue) -> None:
     await ordered(recordings, "01R")
     for _ in range(100):
         recordings.publish(TranscriptLine(recording_id="01R", client=b"x" * 60_000))
-    telling: asyncio.Queue[TranscriptLine] = asyncio.Queue()
+    sender: asyncio.Queue[TranscriptLine] = asyncio.Queue()
     await queue.subscribe(
-        "transcript.line.*", lambda message: telling.put_nowait(TranscriptLine.FromString(message.data))
+        "transcript.line.*", lambda message: sender.put_nowait(TranscriptLine.FromString(message.data))
     )
     running = asyncio.ensure_future(recordings.run())
     async with asyncio.timeout(SECONDS):
-        kept = [await telling.get() for _ in range(2 * 2**20 // 60_200)]
+        kept = [await sender.get() for _ in range(2 * 2**20 // 60_200)]
         recordings.publish(TranscriptLine(recording_id="01R", ended=True))
-        lost, ended = await telling.get(), await telling.get()
+        lost, ended = await sender.get(), await sender.get()
     assert {line.client for line in kept} == {b"x" * 60_000}
     assert lost.lost == 100 - len(kept)
     assert ended.ended

@@ -1,4 +1,4 @@
-"""Commits that fail half way: what is left in the bucket is marked, and delivers nothing a second time."""
+"""Commits that fail half way: a pack left in the bucket is marked, and delivers nothing a second time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def message(queue_id: str) -> Envelope:
 
 
 async def until_marked(blobs: BlobStore) -> str:
-    """The only pack with a mark, once there is one."""
+    """Wait for the only pack with a mark."""
     async with asyncio.timeout(20.0):
         while not (marked := await Marks(blobs, REFUSED).packs()):
             await asyncio.sleep(0.01)
@@ -45,7 +45,7 @@ async def test_a_pack_written_after_its_message_was_refused_makes_no_job(
     lying_s3.set_lie(Lie.NO_ANSWER)
     with pytest.raises(SpoolUnavailable):
         await spool.accept(message("late"), RAW)
-    lying_s3.set_lie(Lie.NONE)  # the PUT goes on, and succeeds
+    lying_s3.set_lie(Lie.NONE)  # the PUT continues, and succeeds
     pack = await until_marked(blobs)
     assert await Marks(blobs, REFUSED).queue_ids(pack) == {"late"}
     await spool.close()
@@ -57,7 +57,7 @@ async def test_a_pack_written_after_its_message_was_refused_makes_no_job(
 async def test_a_commit_with_a_refused_message_serves_the_others(
     lying_s3: LyingS3, s3_settings: S3Settings, blobs: BlobStore, queue: Queue
 ) -> None:
-    """Both are in one pack: one job, and the mark names the other."""
+    """Both messages are in one pack: there is one job, and the mark names the other message."""
     store = BlobStore(replace(s3_settings, endpoint=lying_s3.endpoint))
     spool = Spool(store, queue, SpoolSettings(linger=Seconds(3600.0)))
     lying_s3.set_lie(Lie.NO_ANSWER)
@@ -82,7 +82,7 @@ async def test_a_commit_with_a_refused_message_serves_the_others(
 async def test_a_pack_whose_jobs_may_be_stored_is_marked_and_stays(
     nats_settings: NatsSettings, blobs: BlobStore, queue: Queue
 ) -> None:
-    """JetStream is silent: the sender hears 451."""
+    """JetStream does not answer: the sender gets a 451."""
     host, _, port = nats_settings.url[0].removeprefix("nats://").rpartition(":")
     async with SlowProxy(host, int(port)) as proxy:
         url = proxy.endpoint.replace("http://", "nats://")
@@ -102,7 +102,7 @@ async def test_a_pack_whose_jobs_may_be_stored_is_marked_and_stays(
 async def test_a_message_refused_while_its_pack_is_marked_is_marked_too(
     s3_settings: S3Settings, blobs: BlobStore
 ) -> None:
-    """One sender of a pack went away, and JetStream is silent for the others while S3 writes the mark."""
+    """One sender of a pack closed its connection, and JetStream does not answer the others while S3 writes the mark."""
 
     class Slow(BlobStore):
         async def put_object(self, key: str, data: bytes) -> None:

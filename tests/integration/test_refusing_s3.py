@@ -1,4 +1,4 @@
-"""S3 that takes no writes, or does not answer them: mail is refused in time, readiness says so, nothing is doubled."""
+"""S3 refuses writes, or does not answer them: mail is refused in time, readiness reports it, nothing is doubled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RAW = b"From: a@example.org\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
 
 
 def sent(port: int) -> int:
-    """The reply code to a message."""
+    """Send a message; return the reply code."""
     with smtplib.SMTP("127.0.0.1", port, timeout=30.0) as client:
         try:
             client.sendmail("smith@bar.example", ["alice@paquebot.test"], RAW)
@@ -38,7 +38,7 @@ async def test_mail_is_refused_and_readiness_reports_why(smtp_stack: SmtpStack, 
     async with open_server(load(SmtpIngressSettings, environ), health) as server:
         assert await health.unready() == []
         lying_s3.set_lie(lie)
-        async with asyncio.timeout(20.0):  # S3_TIMEOUT alone would be as long
+        async with asyncio.timeout(20.0):  # S3_TIMEOUT alone lasts as long
             assert await asyncio.to_thread(sent, server.ports(Role.MX)[0]) == 451
         assert (await until(health, ready=False))[0].startswith("s3: ")
         lying_s3.set_lie(Lie.NONE)
@@ -48,7 +48,7 @@ async def test_mail_is_refused_and_readiness_reports_why(smtp_stack: SmtpStack, 
 
 
 async def until(health: Health, *, ready: bool) -> list[str]:
-    """The reasons, once /readyz says so."""
+    """Return the reasons, once /readyz gives them."""
     async with asyncio.timeout(20.0):
         while bool(reasons := await health.unready()) is ready:
             await asyncio.sleep(0.05)
@@ -65,5 +65,5 @@ async def test_an_append_is_refused_in_time(imap_stack: ImapStack, lying_s3: Lyi
             await client.say(b"a APPEND INBOX {%d+}\r\n%b\r\n" % (len(RAW), RAW))
             assert (await client.line()).startswith(b"a NO [UNAVAILABLE]")
         await client.ok("SELECT INBOX")
-        assert len(await client.ok("FETCH 1:* BODY.PEEK[]")) == 1  # reading goes on
+        assert len(await client.ok("FETCH 1:* BODY.PEEK[]")) == 1  # reading still works
         lying_s3.set_lie(Lie.NONE)

@@ -1,4 +1,4 @@
-"""The relay on the real engines: from a job in the stream to other hosts, again later, or back to the sender."""
+"""The relay on the real engines: from a job in the stream to other hosts, to a later attempt, or to a notification."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SECONDS = 20.0
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = SECONDS) -> None:
-    """Ask again and again until the condition holds; fail at the deadline."""
+    """Poll until the condition holds; fail at the deadline."""
     deadline = time.monotonic() + seconds
     while not await condition():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
@@ -60,7 +60,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]], what: str, second
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Engines, a directory with alice@example.org, name servers for example.net; the relay is started by the test."""
+    """Engines, a directory with alice@example.org, name servers for example.net; the test starts the relay."""
 
     directory: DirectoryService
     spool: Spool
@@ -82,7 +82,7 @@ class Post:
 
     @contextlib.asynccontextmanager
     async def relay(self, **environ: str) -> AsyncIterator[Context]:
-        """The service as `paquebot relay` runs it, for the time of the block, ended by its drain."""
+        """Run the service as `paquebot relay` does for the time of the block; drain it at the end."""
         settings = load(RelaySettings, {**self.environ, **environ})
         context = Context("relay", Health(), asyncio.Event())
         async with asyncio.TaskGroup() as group:
@@ -94,7 +94,7 @@ class Post:
             await asyncio.wait_for(task, SECONDS)
 
     def host(self, on: dict[str, object] | None = None, **options: object) -> RemoteHost:
-        """The mail exchanger of example.net."""
+        """Return the mail exchanger of example.net."""
         return RemoteHost(on, port=self.port, **options)  # type: ignore[arg-type]
 
     async def outcomes(self) -> dict[str, RecipientOutcome]:
@@ -112,7 +112,7 @@ class Post:
         await eventually(there, f"outcomes {expected}", seconds)
 
     async def settled(self) -> None:
-        """No relay job is left, ready or for later."""
+        """Wait until no relay job is left, ready or scheduled."""
 
         async def empty() -> bool:
             return (await stream.counts(self.queue)).total("relay.") == 0
@@ -120,7 +120,7 @@ class Post:
         await eventually(empty, "no relay job")
 
     async def later(self) -> RelayJob:
-        """The only job that is scheduled, once there is one."""
+        """Wait for the only scheduled job."""
 
         async def scheduled() -> bool:
             return (await stream.counts(self.queue)).total("relay.later.") == 1
@@ -130,7 +130,7 @@ class Post:
         return RelayJob.FromString(stored.payload)
 
     async def reports(self, blobs: BlobStore, count: int) -> list[EmailMessage]:
-        """The notifications to accounts of example.org, once there are `count`."""
+        """Wait for `count` notifications to accounts of example.org."""
 
         entries: list[DeliverEntry] = []
 
@@ -150,7 +150,7 @@ class Post:
 
 
 def fields(report: EmailMessage) -> list[dict[str, str]]:
-    """Of the delivery-status part: the message's group, then one a recipient."""
+    """Return the fields of the delivery-status part: the message's group, then one for each recipient."""
     [status] = [part for part in report.walk() if part.get_content_type() == "message/delivery-status"]
     return [dict(group.items()) for group in status.get_payload()]  # type: ignore[union-attr]
 
@@ -204,7 +204,7 @@ async def test_a_message_goes_to_its_domains(post: Post) -> None:
         assert await context.health.unready() == []
 
 
-async def test_each_recipient_has_its_own_end(post: Post, blobs: BlobStore) -> None:
+async def test_each_recipient_has_its_own_outcome(post: Post, blobs: BlobStore) -> None:
     later = "451 4.2.0 Greylisted"
 
     def rcpt(line: str) -> str:
@@ -220,7 +220,7 @@ async def test_each_recipient_has_its_own_end(post: Post, blobs: BlobStore) -> N
         assert [recipient.forward_path for recipient in job.recipients] == ["b@example.net"]
         assert (job.attempt, job.last_reply) == (1, later)
 
-        [report] = await post.reports(blobs, 1)  # all failing recipients of a job in one
+        [report] = await post.reports(blobs, 1)  # one notification for all failed recipients of a job
         message, one, two = fields(report)
         assert report["To"] == "alice@example.org"
         assert message["Original-Envelope-Id"] == "id+1"
@@ -252,12 +252,12 @@ async def test_a_host_that_is_away_gets_its_mail_when_it_is_back(post: Post) -> 
 
 
 async def test_no_job_is_tried_before_the_schema_is_there(post: Post) -> None:
-    """A relay that is newer than the database waits, not ready: a missing table must not use up a job's tries."""
+    """A relay newer than the database waits and is not ready: a missing table must not use up a job's attempts."""
     connection = await asyncpg.connect(post.admin_dsn)
     await connection.execute("ALTER SCHEMA spool RENAME TO absent")
     await post.accept("a@example.net")
     async with post.host() as host, post.relay(PAQUEBOT_RELAY_TRIES="1") as context:
-        await asyncio.sleep(2.0)  # far longer than a try takes
+        await asyncio.sleep(2.0)  # far longer than an attempt takes
         assert not context.health.started
         assert (await stream.counts(post.queue)).total("hold.") == 0
         await connection.execute("ALTER SCHEMA absent RENAME TO spool")
@@ -268,7 +268,7 @@ async def test_no_job_is_tried_before_the_schema_is_there(post: Post) -> None:
 
 
 async def test_after_a_lost_reply_the_message_is_sent_again(post: Post) -> None:
-    """RFC 1047: the host has the message and we do not know; it may get it twice, it must not get it never."""
+    """RFC 1047: the relay does not know whether the host has the message, so it sends it again rather than lose it."""
     async with post.host({"MESSAGE": DROP}) as host, post.relay():
         await post.accept("a@example.net")
         await post.later()
@@ -278,7 +278,7 @@ async def test_after_a_lost_reply_the_message_is_sent_again(post: Post) -> None:
     assert await post.outcomes() == {"a": RecipientOutcome.RELAYED}
 
 
-async def test_a_job_that_comes_again_sends_nothing_twice(post: Post) -> None:
+async def test_a_job_delivered_again_sends_nothing_twice(post: Post) -> None:
     async with post.host() as host:
         await post.accept("a@example.net", "b@example.net")
         [stored] = [job async for job in stream.jobs(post.queue, "relay.>")]
@@ -287,7 +287,7 @@ async def test_a_job_that_comes_again_sends_nothing_twice(post: Post) -> None:
             await post.settled()
         job = RelayJob.FromString(stored.payload)
         extra = RemoteRecipient(forward_path="c@example.net", domain="example.net")
-        job.recipients.append(extra)  # as after a crash in the middle: two are done, one is not
+        job.recipients.append(extra)  # as after a crash in the middle: two recipients are done, one is not
         await post.queue.publish([Publication(relay_ready("example.net"), job.SerializeToString())])
         async with post.relay():
             await host.until(lambda: len(host.messages) == 2)
@@ -296,7 +296,7 @@ async def test_a_job_that_comes_again_sends_nothing_twice(post: Post) -> None:
 
 
 async def test_an_attempt_settled_twice_is_scheduled_and_reported_once(post: Post, blobs: BlobStore) -> None:
-    """As after a crash between the later job and the acknowledgement: the job comes again from the start."""
+    """After a crash between the later job and the acknowledgement, the relay gets the job again from the start."""
     await post.accept("a@example.net", "b@example.net")
     [stored] = [job async for job in stream.jobs(post.queue, "relay.>")]
     rcpt = {"a": "451 4.2.0 Later", "b": "550 5.1.1 No"}
@@ -305,13 +305,13 @@ async def test_an_attempt_settled_twice_is_scheduled_and_reported_once(post: Pos
             await post.until_outcomes({"b": RecipientOutcome.BOUNCED})
             assert (await post.later()).attempt == 1
             await post.queue.publish([Publication(relay_ready("example.net"), stored.payload)])
-            await host.until(lambda: sum(line.startswith("MAIL") for line in host.said) == 2)
+            await host.until(lambda: sum(line.startswith("MAIL") for line in host.all_commands) == 2)
 
             async def acknowledged() -> bool:
                 return (await stream.counts(post.queue)).total("relay.ready.") == 0
 
             await eventually(acknowledged, "the job done again")
-        assert sum("<b@example.net>" in line for line in host.said) == 1, "its end is recorded"
+        assert sum("<b@example.net>" in line for line in host.all_commands) == 1, "its outcome is recorded"
     assert (await stream.counts(post.queue)).total("relay.later.") == 1
     assert len(await post.reports(blobs, 1)) == 1
 
@@ -337,8 +337,8 @@ async def test_a_delay_is_reported_once_where_notify_asks_for_it(post: Post, blo
         assert [one["Final-Recipient"] for one in recipients] == ["rfc822; a@example.net", "rfc822; d@example.net"]
         assert {one["Action"] for one in recipients} == {"delayed"}
         assert all("Will-Retry-Until" in one for one in recipients)
-        attempts = sum(line.startswith("MAIL") for line in host.said)
-        await host.until(lambda: sum(line.startswith("MAIL") for line in host.said) > attempts)
+        attempts = sum(line.startswith("MAIL") for line in host.all_commands)
+        await host.until(lambda: sum(line.startswith("MAIL") for line in host.all_commands) > attempts)
         assert (await post.later()).delay_reported
         assert len(await post.reports(blobs, 1)) == 1
         host.on.clear()
@@ -424,8 +424,8 @@ async def test_an_unreadable_job_is_held(post: Post, payload: bytes) -> None:
         await post.settled()
 
 
-async def test_a_host_gets_what_it_takes(post: Post, blobs: BlobStore) -> None:
-    """8-bit text and long lines, to a host that knows neither 8BITMIME nor CHUNKING and hangs up at STARTTLS."""
+async def test_a_host_gets_a_message_that_it_supports(post: Post, blobs: BlobStore) -> None:
+    """8-bit text and long lines, to a host with neither 8BITMIME nor CHUNKING that closes at STARTTLS."""
     text = "Grüße\r\n" + "wort " * 500 + "\r\n"
     signed = b"DKIM-Signature: v=1; b=x\r\n" + RAW + b"x" * 999 + b"\r\n"
     async with post.host({"STARTTLS": DROP}, extensions=("STARTTLS",)) as host, post.relay():
@@ -453,21 +453,23 @@ async def test_a_job_without_its_message_is_held(
 
         await eventually(is_held, "a held job")
         await post.settled()
-        assert not any(line.startswith("MAIL") for line in host.said), "nothing is said of what cannot be sent"
+        assert not any(line.startswith("MAIL") for line in host.all_commands), (
+            "no MAIL for a message that cannot be sent"
+        )
     assert "job_held" in caplog.messages, "the event that the runbook names"
     assert await post.outcomes() == {}
 
 
 @pytest.mark.parametrize("lie", [Lie.FLIP, Lie.SHORT, Lie.SHIFTED])
 async def test_damaged_content_from_s3_is_not_sent(post: Post, lying_s3: LyingS3, lie: Lie) -> None:
-    """More tries than a job has in all: it waits for as long as S3 lies, and is sent when that ends."""
+    """More attempts than a job has: it waits as long as S3 gives wrong answers, and is sent afterwards."""
     environ = {"PAQUEBOT_S3_ENDPOINT": lying_s3.endpoint, "PAQUEBOT_RELAY_TRIES": "2"}
     async with post.host() as host, post.relay(**environ):
         lying_s3.set_lie(lie)
         await post.accept("a@example.net")
 
         async def asked_often() -> bool:
-            return lying_s3.lies >= 6  # each try reads twice
+            return lying_s3.lies >= 6  # each attempt reads twice
 
         await eventually(asked_often, "three tries", 60.0)
         assert host.messages == []
@@ -480,18 +482,18 @@ async def test_damaged_content_from_s3_is_not_sent(post: Post, lying_s3: LyingS3
 
 
 async def test_a_new_stream_may_reuse_the_number_of_a_claimed_job(post: Post) -> None:
-    """Mistaken for the claimed job, the other would be acknowledged with it and never sent."""
+    """A relay that confused the new job with the claimed one would acknowledge it and never send it."""
     async with post.host() as host, post.relay():
         release = asyncio.Event()
         host.hold["MESSAGE"] = release
         await post.accept("a@example.net")
-        await host.until(lambda: "DATA" in host.said)
+        await host.until(lambda: "DATA" in host.all_commands)
         await stream.delete_stream(post.queue)
         await stream.ensure_stream(post.queue)
         await post.accept("b@example.net")
 
         async def handed_out() -> bool:
-            with contextlib.suppress(QueueUnavailable):  # until the relay has made its consumer anew
+            with contextlib.suppress(QueueUnavailable):  # until the relay has created its consumer anew
                 info = await post.queue.api(f"CONSUMER.INFO.{post.queue.settings.stream}.relay")
                 return bool(info["num_ack_pending"])
             return False
@@ -508,7 +510,7 @@ async def test_a_drain_finishes_attempts_under_way_and_defers_the_rest(post: Pos
         async with post.relay(PAQUEBOT_RELAY_DESTINATION_CONCURRENCY="1") as context:
             await post.accept("a@example.net")
             await post.accept("b@example.net")
-            await host.until(lambda: "DATA" in host.said)
+            await host.until(lambda: "DATA" in host.all_commands)
             context.draining.set()
             release.set()
             await post.until_outcomes({"a": RecipientOutcome.RELAYED})
@@ -522,7 +524,7 @@ async def test_a_drain_does_not_wait_for_a_silent_host(post: Post) -> None:
     async with post.host({"MAIL": SILENT}) as host:
         async with post.relay(PAQUEBOT_DRAIN="4s") as context:
             await post.accept("a@example.net")
-            await host.until(lambda: any(line.startswith("MAIL") for line in host.said))
+            await host.until(lambda: any(line.startswith("MAIL") for line in host.all_commands))
             started = time.monotonic()
             context.draining.set()
         assert time.monotonic() - started < 4
@@ -579,8 +581,8 @@ def _count(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
-async def test_a_crowd_for_one_domain_does_not_hold_up_another(post: Post) -> None:
-    """Jobs above the bound of a destination go back into the stream for later, untouched."""
+async def test_many_jobs_for_one_domain_do_not_delay_another(post: Post) -> None:
+    """The relay puts jobs above the limit of a destination back into the stream for later, unchanged."""
     post.dns.set_zone("example.com", "@ A 127.0.0.1")
     async with post.host({"RCPT": lambda line: SILENT if "example.net" in line else "250 Ok"}) as host:
         settings = {"PAQUEBOT_RELAY_DESTINATION_CONCURRENCY": "1", "PAQUEBOT_RELAY_DESTINATION_WAITING": "1"}
@@ -606,7 +608,7 @@ async def test_a_crowd_for_one_domain_does_not_hold_up_another(post: Post) -> No
 
 
 class Silent:
-    """Hosts that take connections and never say a word, one for each of `domains`, at addresses of their own."""
+    """Hosts that accept connections and send nothing, one for each of `domains`, each at its own address."""
 
     def __init__(self, post: Post, count: int, *, one_address: bool = False) -> None:
         self.addresses = ["127.9.0.1"] if one_address else [f"127.9.0.{number}" for number in range(1, count + 1)]
@@ -642,21 +644,21 @@ FEW = {
 }
 
 
-async def test_silent_hosts_do_not_hold_up_the_others(post: Post) -> None:
-    """They were first, they are more than there are slots, and they hang while the others get their mail."""
+async def test_silent_hosts_do_not_delay_the_others(post: Post) -> None:
+    """The silent hosts come first, exceed the slots, and do not answer, while the others get their mail."""
     async with Silent(post, 40) as silent, post.host() as host:
         for domain in silent.domains:
             await post.accept(f"a@{domain}", f"b@{domain}")
-        await post.accept("first@example.net")  # a destination that nobody knows yet
+        await post.accept("first@example.net")  # a destination without a record
         async with post.relay(**FEW):
             await host.until(lambda: len(host.messages) == 1, 60.0)
-            assert silent.open > 6, "more than have slots, all hanging"
+            assert silent.open > 6, "more open connections than slots"
             for number in range(20):
                 hanging = silent.open
                 await post.accept(f"u{number}@example.net")
                 await host.until(lambda: len(host.messages) >= number + 2)  # noqa: B023
                 assert hanging
-            assert max(silent.connected.values()) <= 2, "and none is tried again and again"
+            assert max(silent.connected.values()) <= 2, "and the relay does not retry one repeatedly"
 
 
 async def test_slow_attempts_make_room_for_newer_ones(post: Post) -> None:
@@ -674,7 +676,7 @@ async def test_slow_attempts_make_room_for_newer_ones(post: Post) -> None:
             async def deferred() -> bool:
                 return (await stream.counts(post.queue)).total("relay.later.") >= 40 - 4
 
-            await eventually(deferred, "every attempt ended but the last, whose places nobody needs", 60.0)
+            await eventually(deferred, "every attempt ended except the last ones, whose slots are not needed", 60.0)
             [job, *_] = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, "relay.later.*")]
             assert job.attempt == 1
             assert job.last_reply
@@ -696,7 +698,7 @@ async def test_domains_behind_one_silent_host_are_one(post: Post) -> None:
             assert silent.connected == {"127.9.0.1": 3}
             jobs = [RelayJob.FromString(job.payload) async for job in stream.jobs(post.queue, "relay.>")]
             attempts = [job.attempt for job in jobs if job.domain in silent.domains]
-            assert attempts == [0] * 30, "nothing was tried"
+            assert attempts == [0] * 30, "the relay attempted nothing"
 
 
 async def test_jobs_of_a_resting_destination_are_not_tried_one_by_one(post: Post) -> None:
@@ -717,8 +719,8 @@ async def test_jobs_of_a_resting_destination_are_not_tried_one_by_one(post: Post
             assert (await stream.counts(post.queue)).total("relay.ready.") == 40
 
 
-async def test_a_message_that_a_host_hangs_up_on_lets_no_other_wait(post: Post) -> None:
-    """A host that greets and then breaks off at one message, a smart host maybe, is there for all others."""
+async def test_a_host_that_closes_at_one_message_gets_all_others(post: Post) -> None:
+    """A host, perhaps a smart host, that closes the connection at one message still gets all other messages."""
     async with post.host({"MAIL": DROP}) as host:
         await post.accept("first@example.net")
         settings = {"PAQUEBOT_RELAY_RETRY": "1h", "PAQUEBOT_RELAY_BACK_OFF": "1h", "PAQUEBOT_RELAY_BACK_OFF_MOST": "1h"}
@@ -731,7 +733,7 @@ async def test_a_message_that_a_host_hangs_up_on_lets_no_other_wait(post: Post) 
 
 
 async def test_a_job_far_behind_is_taken_ahead_of_a_backlog(post: Post) -> None:
-    """3,000 jobs for silent domains are before it; the consumer has been handed out none of them."""
+    """3,000 jobs for silent domains are before it; the consumer has fetched none of them."""
     retry = RetrySettings()
     destinations: Destinations[str] = Destinations(RelayLoadSettings(), retry, time.time)
     destinations.add("resting.test", "s", "work")
@@ -740,7 +742,7 @@ async def test_a_job_far_behind_is_taken_ahead_of_a_backlog(post: Post) -> None:
     destinations.unreachable("resting.test", deferred("4.4.1", "connection timed out"))
     destinations.done(turn)
     consumer = Consumer(post.queue, "relay", RELAY)
-    assert await consumer.fetch(1, 0.01) == []  # so that it is there
+    assert await consumer.fetch(1, 0.01) == []  # creates the consumer
     backlog = [Publication(relay_ready(f"s{n % 30}.test"), b"") for n in range(3000)]
     for start in range(0, len(backlog), 500):
         await post.queue.publish(backlog[start : start + 500])
@@ -749,11 +751,11 @@ async def test_a_job_far_behind_is_taken_ahead_of_a_backlog(post: Post) -> None:
     bypass = BacklogBypass(
         post.queue, JobPublisher(post.queue), "relay", destinations, Routes([]), lambda others: others.sort()
     )
-    assert await bypass.move_jobs() == 16, "of unknown destinations only so many at once"
+    assert await bypass.move_jobs() == 16, "a limited number of jobs for unknown destinations"
     ahead = [job async for job in stream.jobs(post.queue, "relay.ahead.>")]
     assert (relay_ahead("example.net"), b"example.net") in [(job.subject, job.payload) for job in ahead]
     left = (await stream.counts(post.queue)).by_subject
-    assert left[relay_ready("resting.test")] == 1, "what rests has no need"
+    assert left[relay_ready("resting.test")] == 1, "jobs of a resting destination are not moved"
     assert relay_ready("example.net") not in left, "moved, not copied"
     assert sum(left.values()) == 3002
     [job, *_] = await Consumer(post.queue, "relay-ahead", RELAY_AHEAD).fetch(20, 5.0)
@@ -762,9 +764,9 @@ async def test_a_job_far_behind_is_taken_ahead_of_a_backlog(post: Post) -> None:
 
 
 async def test_a_job_that_is_claimed_meanwhile_is_not_moved_ahead(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other processes pass the whole backlog between the question and the move: two would send the message."""
+    """Other processes fetch the whole backlog between the query and the move: two processes would send the message."""
     consumer = Consumer(post.queue, "relay", RELAY)
-    assert await consumer.fetch(1, 0.01) == []  # so that it is there
+    assert await consumer.fetch(1, 0.01) == []  # creates the consumer
     backlog = [Publication(relay_ready("silent.test"), b"") for _ in range(2100)]
     backlog.append(Publication(relay_ready("example.net"), b"job"))
     for start in range(0, len(backlog), 500):
@@ -785,7 +787,7 @@ async def test_a_job_that_is_claimed_meanwhile_is_not_moved_ahead(post: Post, mo
     await consumer.close()
 
 
-async def test_what_is_taken_ahead_is_relayed(post: Post) -> None:
+async def test_a_job_moved_ahead_is_relayed(post: Post) -> None:
     await post.accept("a@example.net")
     [stored] = [job async for job in stream.jobs(post.queue, "relay.>")]
     await stream.move(post.queue, stored, Publication(relay_ahead("example.net"), stored.payload))
@@ -795,21 +797,21 @@ async def test_what_is_taken_ahead_is_relayed(post: Post) -> None:
     assert await post.outcomes() == {"a": RecipientOutcome.RELAYED}
 
 
-# --- what must not be sent again, and where nothing is sent ---
+# --- messages that must not be sent again, and addresses that get no connection ---
 
 
-async def test_what_could_not_be_recorded_is_not_sent_again(post: Post) -> None:
-    """PostgreSQL goes away after the message's last byte; then the relay is restarted."""
+async def test_a_message_without_a_recorded_outcome_is_not_sent_again(post: Post) -> None:
+    """PostgreSQL becomes unavailable after the message's last byte; then the relay is restarted."""
     async with post.host() as host:
         host.hold["MESSAGE"] = release = asyncio.Event()
         await post.accept("a@example.net", "b@example.net")
         async with post.relay():
-            await host.until(lambda: "DATA" in host.said)
+            await host.until(lambda: "DATA" in host.all_commands)
             await _lock_out(post.admin_dsn)
             release.set()
             job = await post.later()
             assert sorted(job.relayed) == ["a@example.net", "b@example.net"]
-            assert not job.recipients, "for a version that does not know what `relayed` is"
+            assert not job.recipients, "for a version that does not know `relayed`"
         await let_roles_log_in(post.admin_dsn, ROLE)
         async with post.relay():
             await post.until_outcomes({"a": RecipientOutcome.RELAYED, "b": RecipientOutcome.RELAYED})
@@ -828,7 +830,7 @@ async def _lock_out(dsn: str) -> None:
 
 
 async def test_relay_connects_to_no_inner_address(post: Post, blobs: BlobStore) -> None:
-    """Neither by an exchanger on loopback nor by an address literal; and the sender learns nothing of what is there."""
+    """Neither through an exchanger on loopback nor an address literal; the sender learns nothing of inner hosts."""
     async with post.host({"CONNECT": "554 secret banner of an inner host"}) as host:
         async with post.relay(PAQUEBOT_RELAY_ALLOW_NETWORKS=""):
             literal = RemoteRecipient(forward_path="b@[127.0.0.1]", domain="[127.0.0.1]")
@@ -861,20 +863,20 @@ async def test_kill_9_in_the_middle_loses_nothing(post: Post) -> None:
             Path(sys.executable).with_name("paquebot"), "relay", env={**os.environ, **post.environ, **soon}
         )
         try:
-            await host.until(lambda: "DATA" in host.said, 30.0)
+            await host.until(lambda: "DATA" in host.all_commands, 30.0)
         finally:
             process.kill()
             await process.wait()
         host.on.clear()
         async with post.relay(**soon):
-            # The queue hands the job out again when it has heard nothing of it for the acknowledgement wait.
+            # The queue delivers the job again after the acknowledgement wait without a heartbeat.
             await post.until_outcomes({"a": RecipientOutcome.RELAYED, "b": RecipientOutcome.RELAYED}, 60.0)
             await post.settled()
         assert [len(message.rcpt) for message in host.messages] == [2]
 
 
 async def test_a_job_that_cannot_be_parked_is_stored_for_later(post: Post) -> None:
-    """The consumer keeps only so many jobs for later; beyond that they go back into the stream."""
+    """The consumer keeps a limited number of jobs for later; the relay puts the others back into the stream."""
     settings = {
         "PAQUEBOT_RELAY_PARKED": "0",
         "PAQUEBOT_RELAY_DESTINATION_CONCURRENCY": "1",
@@ -893,8 +895,8 @@ async def test_a_job_that_cannot_be_parked_is_stored_for_later(post: Post) -> No
             assert {job.attempt for job in jobs} == {0}
 
 
-async def test_an_engine_that_is_away_is_not_a_try_at_the_job(post: Post, blobs: BlobStore) -> None:
-    """Handed out many times while PostgreSQL was away, a job still has all its tries at its message."""
+async def test_an_outage_of_an_engine_is_no_attempt_of_the_job(post: Post, blobs: BlobStore) -> None:
+    """A job that was claimed many times during an outage of PostgreSQL still has all its attempts."""
     await post.accept("a@example.net")
     [stored] = [job async for job in stream.jobs(post.queue, "relay.>")]
     consumer = Consumer(post.queue, "relay", RELAY)

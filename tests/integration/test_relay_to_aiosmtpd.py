@@ -1,4 +1,4 @@
-"""The relay's SMTP client against aiosmtpd, a server that is not ours (decision 44)."""
+"""The relay's SMTP client against aiosmtpd, an independent server (decision 44)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONTENT = "From: é@example.org\r\nSubject: x\r\n\r\n.\r\n..two dots\r\nßtraße
 
 @dataclass
 class Kept:
-    """aiosmtpd's handler: keeps each message and the session that brought it."""
+    """aiosmtpd's handler: it keeps each message and its session."""
 
     envelopes: list[Envelope] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)

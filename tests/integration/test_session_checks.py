@@ -1,4 +1,4 @@
-"""Which sessions end when an account changes: those of the password that is gone, on every process, and no others."""
+"""Sessions end when their password changes or their account is disabled, in every process; other sessions stay."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Clock:
 
 
 class Counted(AuthenticationClient):
-    """Counts the questions, and can find the directory away."""
+    """Counts the calls, and can simulate an outage of the directory."""
 
     asked = 0
     away = False
@@ -69,7 +69,7 @@ class Counted(AuthenticationClient):
 
 
 class World:
-    """A process with sessions, on a clock of the test's own."""
+    """A process with sessions and a manual clock."""
 
     def __init__(self, service: DirectoryService) -> None:
         self.clock = Clock()
@@ -87,7 +87,7 @@ async def test_a_command_checks_when_the_last_check_is_old(service: DirectorySer
     await service.account(ALICE)
     world = World(service)
     login = await world.login(service)
-    await service.disable_unheard(ALICE)
+    await service.disable_without_hint(ALICE)
     world.clock.now += 29.9
     assert await world.logins.check(login) is None
     assert world.client.asked == 0
@@ -95,7 +95,7 @@ async def test_a_command_checks_when_the_last_check_is_old(service: DirectorySer
     assert await world.logins.check(login) is LoginEnd.DISABLED
     assert world.ended.is_set()
     assert world.client.asked == 1
-    assert await world.logins.check(login) is LoginEnd.DISABLED  # for good
+    assert await world.logins.check(login) is LoginEnd.DISABLED  # permanently
 
 
 async def test_many_sessions_are_checked_in_one_call(service: DirectoryService) -> None:
@@ -111,7 +111,7 @@ async def test_many_sessions_are_checked_in_one_call(service: DirectoryService) 
     assert world.client.asked == 1
 
 
-async def test_sessions_go_on_while_the_directory_is_away_within_a_limit(service: DirectoryService) -> None:
+async def test_sessions_continue_during_an_outage_of_the_directory_within_a_limit(service: DirectoryService) -> None:
     await service.account(ALICE)
     world = World(service)
     login = await world.login(service)
@@ -119,7 +119,7 @@ async def test_sessions_go_on_while_the_directory_is_away_within_a_limit(service
     world.clock.now += 31.0
     for _ in range(5):
         assert await world.logins.check(login) is None
-    assert world.client.asked == 1  # not every command waits for a directory that is away
+    assert world.client.asked == 1  # not every command waits for an unavailable directory
     world.clock.now += 900.0
     assert await world.logins.check(login) is LoginEnd.UNCHECKED
 
@@ -186,8 +186,8 @@ async def test_each_change_publishes_a_hint_with_the_account_only(
     service: DirectoryService, nats_engine: NatsEngine
 ) -> None:
     queue = await Queue.open(load(NatsSettings, nats_login(nats_engine)), "test")
-    heard: asyncio.Queue[DirectoryHint] = asyncio.Queue()
-    await queue.subscribe_directory(heard.put_nowait)
+    hints: asyncio.Queue[DirectoryHint] = asyncio.Queue()
+    await queue.subscribe_directory(hints.put_nowait)
     try:
         account_id = await service.account(ALICE)
         only = frozenset((account_id,))
@@ -200,7 +200,7 @@ async def test_each_change_publishes_a_hint_with_the_account_only(
         await service.remove(ALICE)
         request = pb.UpdateDomainRequest(name="example.org", enabled=False)
         await service.admin.ask(service.admin.stub.UpdateDomain, request)
-        found = [await asyncio.wait_for(heard.get(), SECONDS) for _ in range(5)]
+        found = [await asyncio.wait_for(hints.get(), SECONDS) for _ in range(5)]
         assert found == [
             DirectoryHint(only, "password"),
             DirectoryHint(only, "enabled"),
@@ -270,7 +270,7 @@ async def test_a_message_read_whole_before_its_password_was_changed_is_not_accep
         assert (await answer("DATA")).startswith(b"354")
         ended = next(iter(ENDED.labels("revoked").collect())).samples[0].value
         async with database.transaction():
-            # Whose the author's address is cannot be looked up, so the message waits there.
+            # The session waits for the lookup of the author's address.
             await database.execute("LOCK TABLE directory.aliases IN ACCESS EXCLUSIVE MODE")
             decision = asyncio.ensure_future(answer(f"From: {alias}", "", "text", "."))
             await smtp_stack.directory.set_account(address, password="another of tests")

@@ -1,4 +1,4 @@
-"""Connections that never finish a TLS handshake hold slots, and lose them to clients of other networks."""
+"""Connections that never finish a TLS handshake occupy slots, and lose them to clients of other networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paquebot.smtp_ingress.state import Role
 
 @contextlib.asynccontextmanager
 async def silent(port: int, count: int) -> AsyncIterator[list[asyncio.StreamReader]]:
-    """So many connections of one network that say nothing."""
+    """Open `count` connections of one network that send nothing."""
     streams = [await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.1.1", 0)) for _ in range(count)]
     try:
         yield [reader for reader, _ in streams]
@@ -25,7 +25,7 @@ async def silent(port: int, count: int) -> AsyncIterator[list[asyncio.StreamRead
 
 
 async def _first_line(port: int) -> bytes:
-    """What a client of another network is greeted with, after its handshake."""
+    """Return the greeting of a client of another network, after its handshake."""
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", port, ssl=client_tls(), local_addr=("127.0.2.1", 0), ssl_handshake_timeout=20
     )
@@ -36,7 +36,7 @@ async def _first_line(port: int) -> bytes:
 
 
 async def _until_ended(readers: list[asyncio.StreamReader], count: int) -> None:
-    """So many of them are ended by the server."""
+    """Wait until the server has closed `count` of the connections."""
     async with asyncio.timeout(20):
         while sum(reader.at_eof() or reader.exception() is not None for reader in readers) < count:
             await asyncio.sleep(0)

@@ -33,7 +33,7 @@ def _message(subject: str, *, body: str = "hello\n.\nend\n") -> EmailMessage:
 
 
 def _submit(port: int, message: EmailMessage, *, tls_first: bool) -> None:
-    """In a thread: smtplib waits for the server, which runs in this process."""
+    """Submit in a thread: smtplib waits for the server, which runs in this process."""
     if tls_first:
         client: smtplib.SMTP = smtplib.SMTP_SSL("127.0.0.1", port, timeout=20, context=client_tls())
     else:
@@ -70,8 +70,8 @@ async def test_an_ipv4_client_of_a_listener_for_both_families_has_its_own_addres
     assert b"[127.0.0.1]" in message.content.partition(b"\r\n\r\n")[0]
 
 
-def _send(port: int, number: int, octets: int = 0) -> None:
-    body = "".join(f"{line:070d}\r\n" for line in range(octets // 72)) or "hello\r\n"
+def _send(port: int, number: int, size: int = 0) -> None:
+    body = "".join(f"{line:070d}\r\n" for line in range(size // 72)) or "hello\r\n"
     with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
         refused = client.sendmail(
             "smith@bar.example", ["bob@paquebot.test"], f"Subject: {number}\r\n\r\n{body}".encode()
@@ -109,7 +109,7 @@ async def test_an_unexpected_error_is_not_shown_to_the_client(
     role: Role,
     reply: bytes,
 ) -> None:
-    """451 makes another server's queue keep the mail until the fault is mended; 554 tells the person at once."""
+    """After a 451 the sending server keeps the message until the fault is fixed; a 554 would fail it immediately."""
 
     async def broken(session: Session, argument: str) -> Reply:
         raise RuntimeError("the secret of the engine")

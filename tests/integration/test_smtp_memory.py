@@ -1,7 +1,7 @@
 """The memory of smtp_ingress while it holds the maximum bytes of messages: less than the limit of its pod.
 
-The service is a process of its own, with the settings of the chart; what is measured is the most that it ever had
-(VmHWM of proc(5)), not how fast anything is.
+The service is a separate process with the settings of the chart. The test measures its peak memory (VmHWM of proc(5)),
+not its speed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _MIB = 2**20
 
 @dataclass(slots=True)
 class Service:
-    """A smtp_ingress of its own process."""
+    """An smtp_ingress process."""
 
     process: asyncio.subprocess.Process
     port: int
 
     @property
     def peak(self) -> int:
-        """Its maximum resident memory in bytes."""
+        """Return its maximum resident memory in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (kib,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
         return int(kib) * 1024
@@ -61,7 +61,7 @@ async def service(stack: SmtpStack, **environ: str) -> AsyncIterator[Service]:
             port = 0
             while (event := json.loads(await process.stdout.readline()))["event"] != "started":
                 port = event.get("port", port)
-        reading = asyncio.create_task(_read_on(process.stdout))  # or it would wait for us
+        reading = asyncio.create_task(_read_on(process.stdout))  # a full pipe would block the service
         yield Service(process, port)
         process.terminate()
         await reading
@@ -77,7 +77,7 @@ async def _read_on(stream: asyncio.StreamReader) -> None:
 
 
 class Sender:
-    """A mail server with an address of its own."""
+    """A mail server with its own address."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -91,7 +91,7 @@ class Sender:
         return sender
 
     async def reply(self) -> int:
-        """The code of the next reply."""
+        """Return the code of the next reply."""
         async with asyncio.timeout(120):
             while (line := await self._reader.readline())[3:4] == b"-":
                 pass
@@ -101,13 +101,13 @@ class Sender:
         self._writer.write(f"{line}\r\n".encode())
         return await self.reply()
 
-    async def send(self, octets: bytes) -> None:
+    async def send(self, data: bytes) -> None:
         async with asyncio.timeout(120):
-            self._writer.write(octets)
+            self._writer.write(data)
             await self._writer.drain()
 
     async def begin(self) -> int:
-        """Up to the reply to DATA."""
+        """Begin a transaction, up to the reply to DATA."""
         await self.say("MAIL FROM:<smith@bar.example>")
         await self.say("RCPT TO:<alice@paquebot.test>")
         return await self.say("DATA")
@@ -116,11 +116,11 @@ class Sender:
         self._writer.close()
 
 
-def incompressible(octets: int) -> bytes:
+def incompressible(size: int) -> bytes:
     """A message with an attachment that zstd makes no smaller than base64 is; some lines begin with a dot."""
     header = b"Subject: a film\r\nContent-Type: application/octet-stream\r\n\r\n"
-    lines = base64.encodebytes(random.Random(7).randbytes(octets * 3 // 4)).replace(b"\n", b"\r\n.")
-    return header + lines[: octets - len(header) - 2] + b"\r\n"
+    lines = base64.encodebytes(random.Random(7).randbytes(size * 3 // 4)).replace(b"\n", b"\r\n.")
+    return header + lines[: size - len(header) - 2] + b"\r\n"
 
 
 @pytest.mark.parametrize("name", ["values", "values-minimal", "values-production"])
@@ -139,13 +139,13 @@ async def test_memory_stays_below_the_limit_of_the_pod(smtp_stack: SmtpStack) ->
     settings = {
         "PAQUEBOT_IN_FLIGHT": chart["inFlight"],
         "PAQUEBOT_SMTP_MAX_SIZE": chart["maxMessageSize"],
-        "PAQUEBOT_IN_FLIGHT_RESERVED": "0",  # strangers alone may fill all of it here
+        "PAQUEBOT_IN_FLIGHT_RESERVED": "0",  # unauthenticated clients may use all of it here
     }
     size = 12 * _MIB
     content = incompressible(size)
     async with service(smtp_stack, **settings) as running:
         senders = [await Sender.connect(running.port, f"127.0.{number + 1}.1") for number in range(in_flight // size)]
-        for _ in range(2):  # what the first round leaves behind must not add up
+        for _ in range(2):  # memory that the first round leaves must not accumulate
             assert {await sender.begin() for sender in senders} == {354}
             await asyncio.gather(*(sender.send(content) for sender in senders))
             await asyncio.gather(*(sender.send(b".\r\n") for sender in senders))

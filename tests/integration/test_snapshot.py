@@ -1,4 +1,4 @@
-"""What the janitor writes into the bucket for a rebuild: only what changed, promises kept, old objects removed."""
+"""The janitor's snapshots in the bucket: only changed accounts, UID ceilings kept, old objects deleted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def test_the_ceiling_holds_and_moves_with_the_snapshots(platform: Platform
             )
         )
 
-    async def leap(uid_next: int) -> None:
+    async def assign_uids(uid_next: int) -> None:
         sql = "UPDATE mailstore.mailboxes SET uid_next = $1 WHERE account_id = 1 AND mailbox_id = 1"
         await platform.stores.postgres.execute("test", sql, uid_next)
 
@@ -30,11 +30,11 @@ async def test_the_ceiling_holds_and_moves_with_the_snapshots(platform: Platform
     assert await ceiling() == 2 + UID_ROOM
     await platform.arrive("two", ALICE)
     await platform.snapshot()
-    assert await ceiling() == 2 + UID_ROOM, "as long as half of the room is left"
-    await leap(UID_ROOM - 5)
+    assert await ceiling() == 2 + UID_ROOM, "while half of the UIDs are left"
+    await assign_uids(UID_ROOM - 5)
     await platform.snapshot()
     assert await ceiling() == UID_ROOM - 5 + UID_ROOM
-    await leap(2 * UID_ROOM - 5)
+    await assign_uids(2 * UID_ROOM - 5)
     with pytest.raises(Exception, match="mailboxes_uid_ceiling"):
         await platform.arrive("over it", ALICE)
 
@@ -65,7 +65,7 @@ async def test_old_objects_are_deleted_and_outdated_ones_rewritten(
     changed = await platform.snapshot()
     assert changed.written_accounts == 7
     rest = await platform.snapshot()
-    assert rest.written_accounts == 1, "its object had little else that is current"
+    assert rest.written_accounts == 1, "its object had little other current data"
     for _ in range(2):
         last = await platform.snapshot()
     assert last.written_accounts == 0

@@ -35,7 +35,7 @@ def envelope(*, local: int = 0, remote: tuple[str, ...] = ()) -> Envelope:
     )
 
 
-async def test_accept_keeps_message_and_jobs(spool: Spool, blobs: BlobStore, queue: Queue) -> None:
+async def test_accept_stores_message_and_jobs(spool: Spool, blobs: BlobStore, queue: Queue) -> None:
     queue_id = await spool.accept(envelope(local=2, remote=("example.net", "example.com")), RAW)
 
     (info,) = [info async for info in blobs.list_packs()]
@@ -60,7 +60,7 @@ async def test_accept_keeps_message_and_jobs(spool: Spool, blobs: BlobStore, que
     await consumer.close()
 
 
-async def test_messages_of_the_same_moment_share_a_pack(spool: Spool, blobs: BlobStore, queue: Queue) -> None:
+async def test_concurrent_messages_share_a_pack(spool: Spool, blobs: BlobStore, queue: Queue) -> None:
     for _ in range(20):
         spool.join()
     ids = await asyncio.gather(*(spool.accept(envelope(local=1), RAW) for _ in range(20)))
@@ -69,7 +69,7 @@ async def test_messages_of_the_same_moment_share_a_pack(spool: Spool, blobs: Blo
     assert (await stream.counts(queue)).by_subject == {"deliver.ready.paquebot_test": 1}
 
 
-async def test_a_large_message_is_a_pack_of_its_own(spool: Spool, blobs: BlobStore) -> None:
+async def test_a_large_message_has_its_own_pack(spool: Spool, blobs: BlobStore) -> None:
     large = RAW + random.Random(1).randbytes(5 * 2**20)
     await asyncio.gather(spool.accept(envelope(local=1), large), spool.accept(envelope(local=1), RAW))
     assert len([info async for info in blobs.list_packs()]) == 2
@@ -177,11 +177,11 @@ async def test_operator_moves_a_job(queue: Queue) -> None:
 
 async def test_hints_reach_other_processes(queue: Queue, nats_settings: NatsSettings) -> None:
     other = await Queue.open(nats_settings)
-    heard: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    await other.subscribe_mailbox(42, heard.set_result)
+    hints: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    await other.subscribe_mailbox(42, hints.set_result)
     await queue.hint_mailbox(41)
     await queue.hint_mailbox(42)
-    assert await asyncio.wait_for(heard, 5) == 42
+    assert await asyncio.wait_for(hints, 5) == 42
     await other.close()
 
 
@@ -235,7 +235,7 @@ async def test_jobs_of_a_cancelled_fetch_are_not_forgotten(queue: Queue) -> None
         await asyncio.sleep(0)
     cut_off.cancel()
     found = (await asyncio.gather(cut_off, return_exceptions=True))[0]
-    if isinstance(found, BaseException):  # cut off with the job in hand
+    if isinstance(found, BaseException):  # cancelled with a claimed job
         found = await consumer.fetch(5, 5.0)
     assert [job.payload for job in found] == [b"2"]
     assert found[0].deliveries == 1
@@ -266,8 +266,8 @@ async def test_a_consumer_continues_after_the_server_deleted_it(queue: Queue) ->
     await consumer.close()
 
 
-async def test_few_large_messages_are_parsed_at_once(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of these threads keeps the interpreter from the event loop."""
+async def test_few_large_messages_are_parsed_concurrently(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of these threads takes the interpreter lock from the event loop."""
     now = peak = 0
 
     async def counted(function: Callable[..., Prepared], *arguments: object) -> Prepared:

@@ -1,4 +1,4 @@
-"""When commits start, over a real S3 whose answers a proxy delays."""
+"""The start of commits, on a real S3 whose answers a proxy delays."""
 
 from __future__ import annotations
 

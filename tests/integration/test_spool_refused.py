@@ -1,4 +1,4 @@
-"""What an engine can never take is refused for good, before or apart from what others bring in the same moment."""
+"""A message that an engine can never store is refused permanently, without an effect on concurrent messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def envelope(*, envid: str = "", remote: int = 0, orcpt: int = 0) -> Envelope:
 
 
 async def test_a_job_that_the_queue_never_accepts(spool: Spool, queue: Queue, blobs: BlobStore) -> None:
-    """Nothing is written of it, and whoever comes in the same moment is kept."""
+    """Nothing of it is written, and concurrent messages are accepted."""
     too_large = envelope(envid="x" * queue.max_payload)
     refused, kept = await asyncio.gather(
         spool.accept(too_large, RAW), spool.accept(envelope(), RAW), return_exceptions=True

@@ -1,5 +1,5 @@
-"""Upkeep of a mailstore with bad rows: snapshot, sweep and compaction go on past what is bad and name it, `verify`
-finds it and mends what it can, and a rebuild brings back what a snapshot has."""
+"""Upkeep of a mailstore with bad rows: snapshot, sweep and compaction name bad rows and continue, `verify` finds them
+and repairs what it can, and a rebuild restores what a snapshot has."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def infinite(platform: Platform) -> int:
     return int(await platform.stores.postgres.fetchval("test", _INFINITE))
 
 
-async def test_a_snapshot_has_every_message_and_mends_dates(platform: Platform) -> None:
+async def test_a_snapshot_has_every_message_and_repairs_dates(platform: Platform) -> None:
     await three_accounts(platform)
     await spoil(platform.stores.postgres, BOB, 1, "internal_date = '-infinity'")
     await spoil(platform.stores.postgres, BOB, 2, "save_date = '200000-01-01 00:00:00+00'")
@@ -68,7 +68,7 @@ async def test_a_snapshot_has_every_message_and_mends_dates(platform: Platform) 
 
 
 async def test_a_bad_account_does_not_stop_the_snapshot(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its snapshot before counts on."""
+    """The account's previous snapshot stays valid."""
     await three_accounts(platform)
     await platform.snapshot()
     for account in (ALICE, BOB, CAROL):
@@ -108,7 +108,7 @@ async def test_an_outage_ends_a_snapshot(platform: Platform, monkeypatch: pytest
         await platform.snapshot()
 
 
-async def test_a_run_goes_on_and_saves_its_count_for_the_metric(platform: Platform) -> None:
+async def test_a_run_continues_and_saves_its_count_for_the_metric(platform: Platform) -> None:
     await three_accounts(platform)
     await spoil(platform.stores.postgres, BOB, 1, "internal_date = 'infinity', flags = 255")
     await spoil(platform.stores.postgres, CAROL, 1, "blob_offset = -9")
@@ -122,13 +122,13 @@ async def test_a_run_goes_on_and_saves_its_count_for_the_metric(platform: Platfo
     await platform.mailstore.mailboxes.subscribe(BOB, "changed")
     again = await janitor(platform)
     assert await infinite(platform) == 0
-    assert "a date" not in " ".join(again.troubles), "the janitor mended it"
+    assert "a date" not in " ".join(again.troubles), "the janitor repaired it"
 
 
 async def test_a_pack_that_cannot_be_examined_keeps_its_records(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others are swept; what tells whom the one was served to stays."""
+    """The sweep handles the other packs; the records of deliveries from this one stay."""
     await three_accounts(platform)
     packs = [info.pack async for info in platform.stores.blobs.list_packs()]
     for account in (ALICE, BOB, CAROL):
@@ -165,7 +165,7 @@ async def test_verify_reads_every_row_as_the_services_do_and_repairs(platform: P
     await spoil_mailbox(postgres, CAROL, "name = E'od\\x01d'", 3)
     found = await verify(platform.stores, settle=0)
     assert found.bad_rows == 7
-    told = " | ".join(found.faults)
+    faults = " | ".join(found.faults)
     for row in (
         "(account 1, mailbox 1, UID 1) is bad: a date",
         "(account 1, mailbox 1, UID 2) is bad: a flag",
@@ -176,18 +176,18 @@ async def test_verify_reads_every_row_as_the_services_do_and_repairs(platform: P
         "(account 3, mailbox 2) is bad: a keyword",
         "(account 3, mailbox 3) is bad: the name",
     ):
-        assert row in told
+        assert row in faults
     mended = await verify(platform.janitor, settle=0, mend=60.0)
     assert mended.mended_rows == 6
     left = await verify(platform.stores, settle=0)
-    assert left.bad_rows == 2, "nobody can tell where the one lies; the other is renamed by its owner"
+    assert left.bad_rows == 2, "the place of one message is unknown; the other row is renamed by its owner"
     assert "UID 2) is bad" not in " | ".join(left.faults)
     [message] = [one async for one in platform.mailstore.mailbox_reader.messages(BOB, INBOX_ID, [1], with_summary=True)]
     assert b"b one" in (message.summary or b"")
 
 
-async def test_no_uid_is_promised_is_a_trouble_that_passes(platform: Platform) -> None:
-    """The janitor's next snapshot promises more: it is no value that never works."""
+async def test_a_uid_above_the_ceiling_is_a_temporary_failure(platform: Platform) -> None:
+    """The janitor's next snapshot raises the ceiling, so the value is not impossible."""
     await platform.arrive("one", ALICE)
     await platform.snapshot()
     await spoil_mailbox(platform.stores.postgres, ALICE, "uid_ceiling = uid_next")

@@ -1,4 +1,4 @@
-"""Rows that no current version writes, made by SQL: as older versions and damage leave them."""
+"""Rows that no current version writes, made with SQL: older versions and damage leave such rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from paquebot.runtime.postgres.pool import Connection, Postgres
 
 
 async def spoil(postgres: Postgres, account_id: int, uid: int, change: str, mailbox_id: int = 1) -> None:
-    """Set columns of a message's row, past the triggers that would mend them."""
+    """Set columns of a message's row without the triggers that would repair them."""
     sql = f"UPDATE mailstore.messages SET {change} WHERE account_id = $1 AND mailbox_id = $2 AND uid = $3"
 
     async def work(connection: Connection) -> None:
@@ -17,6 +17,6 @@ async def spoil(postgres: Postgres, account_id: int, uid: int, change: str, mail
 
 
 async def spoil_mailbox(postgres: Postgres, account_id: int, change: str, mailbox_id: int = 1) -> None:
-    """The same of a mailbox's row."""
+    """Set columns of a mailbox's row in the same way."""
     sql = f"UPDATE mailstore.mailboxes SET {change} WHERE account_id = $1 AND mailbox_id = $2"
     await postgres.execute("spoil", sql, account_id, mailbox_id)

@@ -1,4 +1,4 @@
-"""Mail that lies scattered, as it was delivered: packs in the bucket, rows in the mailstore; and all of it, read."""
+"""Scattered mail as delivery leaves it (packs in the bucket, rows in the mailstore), and functions that read it."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class Scatterer:
 
     stores: Stores
     age: float = 2 * DAY
-    octets: int = 300
+    size: int = 300
     _random: random.Random = field(default_factory=lambda: random.Random(5))
 
-    async def pack(self, *messages: Sequence[int], octets: Sequence[int] = ()) -> str:
-        """One pack with a message for each item: the accounts it goes to."""
+    async def pack(self, *messages: Sequence[int], sizes: Sequence[int] = ()) -> str:
+        """Write one pack. Each item is one message: the accounts that get it."""
         pack = self._pack_id()
         writer = PackWriter(pack)
         deliveries: list[Delivery] = []
         for number, accounts in enumerate(messages):
             envelope = _envelope(accounts)
-            raw = self.message(octets[number] if octets else self.octets)
+            raw = self.message(sizes[number] if sizes else self.size)
             ref = writer.add(envelope, compress(raw))
             deliveries += (_delivery(account, envelope.queue_id, ref, raw) for account in accounts)
         await self.stores.blobs.put(pack, writer.finish(int(time.time() * 1000)))
@@ -51,13 +51,13 @@ class Scatterer:
     async def packs(self, count: int, *messages: Sequence[int]) -> list[str]:
         return [await self.pack(*messages) for _ in range(count)]
 
-    def message(self, octets: int) -> bytes:
-        """One that does not compress."""
-        text = self._random.randbytes(octets).replace(b"\r", b"r").replace(b"\n", b"n").replace(b"\0", b"0")
+    def message(self, size: int) -> bytes:
+        """A message that does not compress."""
+        text = self._random.randbytes(size).replace(b"\r", b"r").replace(b"\n", b"n").replace(b"\0", b"0")
         return b"From: a@example.org\r\nSubject: %d\r\n\r\n%s\r\n" % (next(_numbers), text)
 
     def _pack_id(self) -> str:
-        # All in order, whatever the clock's resolution.
+        # Ids ascend whatever the clock's resolution is.
         at = ulid_at(int((time.time() - self.age) * 1000))
         return at[:10] + new_ulid()[10:]
 
@@ -88,7 +88,7 @@ async def uses(stores: Stores) -> list[BlobUse]:
 
 
 async def read(stores: Stores, refs: Sequence[BlobUse]) -> Everything:
-    """What these rows' references lead to, as they are now in the caller's memory."""
+    """Read the messages at the references of these rows, which the caller may have read earlier."""
     return {
         (use.account_id, use.mailbox_id, use.uid): (use.email_id, await stores.blobs.read(use.blob)) for use in refs
     }

@@ -1,6 +1,6 @@
-"""How much work a call is: the instructions of Python that it executes, counted, so that no clock has a say.
+"""The work of a call, as the number of Python instructions that it executes. No clock is involved.
 
-What C code does inside one instruction is not seen; the parsers slice and search within bounds, or forward only.
+The work of C code inside one instruction is not counted; the parsers slice and search within bounds, or forward only.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from paquebot.wire.cursor import GrammarError
 from paquebot.wire.imap import BadSyntax, MailboxNameError
 
 _MOST = 2.3
-"""Twice the input may be so many times the work: twice, and what a growing list or a logarithm adds."""
+"""The maximum ratio of work for twice the input: 2, and what a growing list or a logarithm adds."""
 
 
 _REFUSALS = (ValueError, GrammarError, BadSyntax, MailboxNameError)
-"""Of the parsers; a RecursionError is none."""
+"""The parsers' refusals; a RecursionError is not one of them."""
 
 
 def instructions(call: Callable[[], object]) -> int:
-    """Executed by `call`, which may refuse its input: every refusal of a parser is an Exception of its own."""
+    """Count the instructions of `call`, which may refuse its input with an exception of the parser."""
     count = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -46,6 +46,6 @@ def instructions(call: Callable[[], object]) -> int:
 
 def assert_linear(make: Callable[[int], Callable[[], object]], size: int) -> None:
     """`make(n)` gives a call on an input of n units: twice the units are at most 2.3 times the work."""
-    instructions(make(8))  # what is made once, such as compiled patterns, is not counted
+    instructions(make(8))  # compiled patterns and other things made once are not counted
     once, twice = instructions(make(size)), instructions(make(2 * size))
     assert twice <= _MOST * once, f"{once} instructions for {size} units, {twice} for {2 * size}"

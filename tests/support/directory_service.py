@@ -51,7 +51,7 @@ class DirectoryService:
 
     @property
     def authentication_settings(self) -> DirectoryClientSettings:
-        """For a client on `channel`."""
+        """Settings for a client on `channel`."""
         return DirectoryClientSettings(self.target, Seconds(10.0))
 
     async def domain(self, name: str, **fields: Any) -> pb.Domain:
@@ -70,7 +70,7 @@ class DirectoryService:
         await self.admin.ask(self.admin.stub.UpdateAccount, request)
 
     async def app_password(self, address: str, name: str) -> tuple[str, str]:
-        """Its id and the password."""
+        """Create an app password; return its id and the password."""
         request = pb.CreateAppPasswordRequest(address=address, name=name)
         made = await self.admin.ask(self.admin.stub.CreateAppPassword, request)
         return made.app_password.app_password_id, made.password
@@ -79,12 +79,12 @@ class DirectoryService:
         await self.admin.ask(self.admin.stub.DeleteAccount, pb.DeleteAccountRequest(address=address))
 
     async def change(self, what: Sequence[str], address: str) -> bool:
-        """A step of a dialogue; False: an unknown step."""
+        """Run a step of a dialogue; return False for an unknown step."""
         match what:
             case ["disable"]:
                 await self.set_account(address, enabled=False)
-            case ["disable", "unheard"]:
-                await self.disable_unheard(address)
+            case ["disable", "unannounced"]:
+                await self.disable_without_hint(address)
             case ["remove"]:
                 await self.remove(address)
             case ["change", "password"]:
@@ -93,8 +93,8 @@ class DirectoryService:
                 return False
         return True
 
-    async def disable_unheard(self, address: str) -> None:
-        """Without a hint, as if it were lost."""
+    async def disable_without_hint(self, address: str) -> None:
+        """Disable the account without a hint, as if the hint were lost."""
         local, _, domain = address.partition("@")
         connection = await asyncpg.connect(self.admin_dsn)
         sql = "UPDATE directory.accounts SET enabled = false WHERE local_part = $1 AND domain = $2"
@@ -103,7 +103,7 @@ class DirectoryService:
 
 
 def nats_login(nats: NatsEngine) -> dict[str, str]:
-    """The settings with which a service logs in as the operator."""
+    """The settings of a service that logs in as the operator."""
     login = nats.accesses[0]
     return {
         "PAQUEBOT_NATS_URL": nats.url,
@@ -113,7 +113,7 @@ def nats_login(nats: NatsEngine) -> dict[str, str]:
 
 
 def role_dsn(admin_dsn: str) -> str:
-    """The DSN with which the service itself logs in: only the rights of its role."""
+    """The DSN of the service's own role, with only the rights of that role."""
     return roles.role_dsn(admin_dsn, ROLE)
 
 
@@ -128,7 +128,7 @@ async def directory_service(admin_dsn: str, **environ: str) -> AsyncIterator[Dir
 
 @contextlib.asynccontextmanager
 async def running(dsn: str, **environ: str) -> AsyncIterator[DirectoryService]:
-    """The service alone, on any database. With certificates for gRPC, the clients here use the same ones."""
+    """Run the service alone, on any database. With certificates for gRPC, the clients here use the same ones."""
     target = environ.pop("PAQUEBOT_GRPC_LISTEN", f"127.0.0.1:{free_port()}")
     settings = load(
         RecipientValidationSettings,
@@ -136,7 +136,7 @@ async def running(dsn: str, **environ: str) -> AsyncIterator[DirectoryService]:
             "PAQUEBOT_POSTGRES_DSN": dsn,
             "PAQUEBOT_GRPC_LISTEN": target,
             "PAQUEBOT_ADMIN_TOKEN": ADMIN_TOKEN,
-            "PAQUEBOT_NATS_URL": "nats://127.0.0.1:1",  # away, unless a test sets one
+            "PAQUEBOT_NATS_URL": "nats://127.0.0.1:1",  # unavailable unless a test sets one
             **CHEAP_HASHES,
             **environ,
         },

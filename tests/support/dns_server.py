@@ -59,7 +59,7 @@ class DnsServer:
                 self._transport, _ = await loop.create_datagram_endpoint(
                     lambda: _Udp(self), local_addr=(self._address, self.port)
                 )
-            except OSError:  # somebody has this port for UDP
+            except OSError:  # another process has this UDP port
                 self._server.close()
                 continue
             return self
@@ -85,7 +85,7 @@ class DnsServer:
         writer.close()
 
     def answer(self, wire: bytes, *, most: int) -> bytes | None:
-        """The answer to one question, truncated when it is longer than `most` bytes; None: silence."""
+        """Return the answer to one question, truncated above `most` bytes; None: send no answer."""
         try:
             query = dns.message.from_wire(wire)
         except dns.exception.DNSException:
@@ -125,7 +125,7 @@ class DnsServer:
                 response.set_rcode(dns.rcode.NXDOMAIN)
 
     def _chain(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> Iterator[dns.rrset.RRset]:
-        """The records, with the aliases (CNAME) that lead to them through our zones."""
+        """Return the records and the CNAME records of our zones that lead to them."""
         for _ in range(_MAX_CHAIN):
             zone = self._zone(name)
             if zone is None:

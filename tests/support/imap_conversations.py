@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """`waits`: a synchronising one."""
+    """`waits`: a synchronising literal."""
 
     payload: bytes
     waits: bool = False
@@ -32,7 +32,7 @@ Pieces = st.SearchStrategy[Sequence[Piece]]
 
 
 def words(text: bytes) -> Pieces:
-    """One of the words, which are separated by spaces."""
+    """One of the words in a text that spaces separate."""
     return st.sampled_from(text.split()).map(lambda word: [word])
 
 
@@ -62,11 +62,11 @@ _payloads = st.one_of(
 )
 _literals = st.builds(Literal, _payloads, st.booleans(), st.booleans()).map(lambda one: [one])
 _quoted = st.one_of(
-    st.binary(max_size=30).map(lambda octets: octets.translate(None, b'"\\\r\n{')),
+    st.binary(max_size=30).map(lambda data: data.translate(None, b'"\\\r\n{')),
     st.text(max_size=20).map(lambda text: text.encode("utf-8", "replace").translate(None, b'"\\\r\n{')),
-).map(lambda octets: [b'"%b"' % octets])
+).map(lambda data: [b'"%b"' % data])
 _junk = st.one_of(
-    st.binary(max_size=20).map(lambda octets: [octets.translate(None, b"\n{")]),
+    st.binary(max_size=20).map(lambda data: [data.translate(None, b"\n{")]),
     words(b'( ) (() "" " \\ NIL nil % * $ & ~ + - [ ] < > , : ;; (NIL) \\\\ "\\x" \x00 \x80 \xc3\xa4 x]y'),
 )
 numbers = words(
@@ -157,14 +157,14 @@ _qresync = joined(
     b" (QRESYNC (", numbers, b" ", numbers, optional(b" ", sets), optional(b" (", sets, b" ", sets, b")"), b"))"
 )
 _message = st.one_of(
-    _payloads.map(lambda octets: [Literal(octets or b"x")]),
+    _payloads.map(lambda data: [Literal(data or b"x")]),
     st.just([Literal(b"From: a@b\r\nSubject: x\r\nDate: Mon, 1 Jan 0001 00:00:00 +0000\r\n\r\ntext\r\n")]),
 )
 
 _responses = st.one_of(
     words(b"= AGEAYg== AAA= !"),
-    _payloads.map(lambda octets: [base64.b64encode(b"\0" + octets[:700] + b"\0x")]),
-    _payloads.map(lambda octets: [base64.b64encode(octets[:700] + b"\0alice@imap.test\0" + octets[:700])]),
+    _payloads.map(lambda data: [base64.b64encode(b"\0" + data[:700] + b"\0x")]),
+    _payloads.map(lambda data: [base64.b64encode(data[:700] + b"\0alice@imap.test\0" + data[:700])]),
 )
 ANY_STATE = (
     words(b"NOOP CAPABILITY NAMESPACE CHECK FOO x"),

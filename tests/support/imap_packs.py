@@ -27,7 +27,7 @@ async def packed(store: BlobStore, messages: Sequence[bytes], damaged: Sequence[
 
 
 async def delivered(stack: ImapStack, reader: Reader, messages: Sequence[tuple[BlobRef, bytes]]) -> None:
-    """Into INBOX in this order, whatever the packs' order is."""
+    """Deliver to INBOX in this order, whatever the packs' order is."""
     await stack.mailstore.deliveries.deliver(
         [
             Delivery(

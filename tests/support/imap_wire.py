@@ -1,4 +1,4 @@
-"""A client that sends and reads bytes, for what client libraries hide (order, timing, not reading)."""
+"""A client that sends and reads bytes, for tests of what client libraries hide (order, timing, not reading)."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class WireClient:
                     return whole
                 whole += await self.reader.readexactly(int(match[1]))
 
-    async def say(self, octets: bytes) -> None:
-        self.writer.write(octets)
+    async def say(self, data: bytes) -> None:
+        self.writer.write(data)
         await self.writer.drain()
 
     async def run(self, command: str) -> list[bytes]:
-        """A command to its completion, which is the last line."""
+        """Send a command and return its response lines; the last line is the completion."""
         self._tag += 1
         tag = b"t%d " % self._tag
         await self.say(tag + command.encode() + b"\r\n")
@@ -49,7 +49,7 @@ class WireClient:
         return [line.removeprefix(tag) for line in lines]
 
     async def ok(self, command: str) -> list[bytes]:
-        """`run`, which must succeed; the untagged lines."""
+        """`run` a command that must succeed, and return the untagged lines."""
         lines = await self.run(command)
         assert lines[-1].startswith(b"OK"), lines[-1]
         return lines[:-1]

@@ -70,7 +70,7 @@ class ImapStack:
         return Reader(account_id, address)
 
     async def deliver(self, reader: Reader, *messages: bytes, prefix: bytes = PREFIX) -> None:
-        """Messages into INBOX as delivery does it: stored, recorded, then hinted at."""
+        """Deliver messages to INBOX as delivery does: store them, record them, then publish a hint."""
         await self.deliver_many([(reader, raw) for raw in messages], prefix=prefix)
         await self.queue.hint_mailbox(reader.account_id)
 

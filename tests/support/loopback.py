@@ -15,15 +15,15 @@ from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.s3 import S3Access, S3Engine
 
 # Below the kernel's usual range for outgoing connections (32768 and up), so that no connection takes one.
-# Processes that share a session out (pytest-xdist) have ports of their own: what one finds free it binds later.
+# Each pytest-xdist worker has its own range of ports, because it binds a free port some time after it found it.
 _COUNT = 3_000
 _FIRST = 20_000 + _COUNT * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4)
-# Another start for each session, so that two at once seldom meet.
+# Each test run begins at another port, so that two runs at the same time seldom collide.
 _candidates = itertools.islice(itertools.cycle(range(_COUNT)), random.SystemRandom().randrange(_COUNT), None)
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on; no port twice in 3,000 calls."""
+    """Return a TCP port on 127.0.0.1 without a listener; 3,000 calls return different ports."""
     for candidate in itertools.islice(_candidates, _COUNT):
         with socket.socket() as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 @dataclass(slots=True, frozen=True)
 class EngineSet:
-    """The three descriptions; only those that a collected test asks for are running."""
+    """The three descriptions; only engines that a collected test needs are running."""
 
     nats: NatsEngine
     s3: S3Engine

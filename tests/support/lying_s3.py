@@ -106,7 +106,7 @@ class LyingS3:
         return port
 
     def set_lie(self, lie: Lie, times: int = 2**62, *, then: Lie = Lie.NONE) -> None:
-        """Give `times` answers that are wrong in this way; after them those of `then`."""
+        """Give `times` answers that are wrong in this way, then those of `then`."""
         self._lie, self._left, self._then = lie, times, then
         self._ended.set()
         self._ended = asyncio.Event()
@@ -134,7 +134,7 @@ class LyingS3:
         far_reader: asyncio.StreamReader,
         far_writer: asyncio.StreamWriter,
     ) -> bool:
-        """One request; False: the connection ends."""
+        """Answer one request; return False when the connection ends."""
         request = await _head(reader)
         body = await reader.readexactly(request.content_length)
         method, target, _ = request.line.decode().split(" ")
@@ -173,7 +173,7 @@ class LyingS3:
                 await self._ended.wait()
 
     async def _refusal(self, method: str, request: _Head) -> bytes:
-        """The answer to a request that is not forwarded; empty: forward it."""
+        """Return the answer to a request that is not forwarded; empty: forward it."""
         if method in _CHANGES and self._next_lie((Lie.READ_ONLY,)) is Lie.READ_ONLY:
             return _refused(b"403 Forbidden", b"AccessDenied")
         return await self._refused_write(request) if method == "PUT" else b""
@@ -191,7 +191,7 @@ class LyingS3:
         return b""
 
     def _falsified(self, lie: Lie, head: _Head, data: bytes) -> bytes:
-        """May change the header too."""
+        """Return the changed body; the header may change too."""
         match lie:
             case Lie.FLIP:
                 at = random.Random(f"{self.seed} {len(data)} {self.lies}").randrange(8 * len(data))

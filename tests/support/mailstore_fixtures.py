@@ -22,7 +22,7 @@ SMALL_LIMITS = MailstoreLimits(mailboxes=10, keywords=3, name_length=40, depth=4
 
 @pytest.fixture
 async def mailstore(migrated: Postgres) -> AsyncIterator[Mailstore]:
-    """As the superuser; with small limits, so that tests reach them."""
+    """The mailstore as the superuser, with small limits that tests can reach."""
     store = Mailstore.of(migrated, SMALL_LIMITS)
     yield store
     assert await store.broken_invariants() == []
@@ -31,7 +31,7 @@ async def mailstore(migrated: Postgres) -> AsyncIterator[Mailstore]:
 def new_message(
     *, size: int = 100, flags: Flag = NO_FLAGS, keywords: tuple[str, ...] = (), pack: str = "", prefix: bytes = b""
 ) -> NewMessage:
-    """A message of `size` bytes without its prefix, in a pack of its own unless one is given."""
+    """A message of `size` bytes without its prefix, in its own pack unless one is given."""
     queue_id = new_ulid()
     key = queue_id.encode()[-16:]
     return NewMessage(

@@ -55,5 +55,5 @@ class Mailstore:
         )
 
     async def broken_invariants(self, account_id: int | None = None) -> list[str]:
-        """A sentence each; empty when all hold."""
+        """Return one sentence for each broken invariant."""
         return await broken_invariants(self.postgres, account_id)

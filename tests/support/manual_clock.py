@@ -1,4 +1,4 @@
-"""Seconds that pass when the test says so."""
+"""A clock that only the test advances."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Work:
 
     @classmethod
     async def so_far(cls, postgres: Postgres) -> Work:
-        """Of a pool of one connection, the only one to the database."""
+        """Return the work of the database so far; `pool` must have the only connection to it."""
         await postgres.execute("flush", "SELECT pg_stat_force_next_flush()")
         row = await postgres.fetchrow("work", _READ)
         assert row is not None
@@ -95,7 +95,7 @@ async def work_of(postgres: Postgres, step: Callable[[], Awaitable[object]]) -> 
 
 @pytest.fixture
 async def alone(migrated_database: str) -> AsyncIterator[Postgres]:
-    """One connection, so that its statements keep their plans, and all counts are theirs."""
+    """A pool of one connection: its statements keep their plans, and all counts belong to them."""
     postgres = await open_postgres(PostgresSettings(dsn=Secret(migrated_database), pool_size=1), "tests")
     await never_analyse(postgres)
     yield postgres

@@ -1,4 +1,4 @@
-"""The fixture `pop3_stack`, which all POP3 tests of a run share. It is imported when a test asks for it."""
+"""The fixture `pop3_stack`, which all POP3 tests of a run share. Tests that use it import it."""
 
 from __future__ import annotations
 

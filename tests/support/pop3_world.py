@@ -101,7 +101,7 @@ class Pop3Stack:
         return list((await self.mailstore.mailbox_reader.state(reader.account_id, INBOX)).rows.flags)
 
     async def leases(self, reader: Reader) -> list[str]:
-        """Owners of the account's maildrop: none or one."""
+        """Return the owners of leases on the account's maildrop: none or one."""
         sql = "SELECT owner FROM mailstore.maildrop_locks WHERE account_id = $1 AND expires_at > now()"
         return [row["owner"] for row in await self.postgres.fetch("test", sql, reader.account_id)]
 

@@ -1,4 +1,4 @@
-"""Writes headers of the PROXY protocol as a proxy does; written from the spec, apart from the code that reads them."""
+"""Writes headers of the PROXY protocol as a proxy does, after the specification, without the code of the parser."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def with_crc32c(source: str, destination: str, source_port: int, destination_por
     return header[:-4] + struct.pack("!I", _crc32c(header))
 
 
-def _crc32c(octets: bytes) -> int:
+def _crc32c(data: bytes) -> int:
     """Bit by bit: the reflected polynomial of Castagnoli."""
     crc = 0xFFFFFFFF
-    for octet in octets:
+    for octet in data:
         crc ^= octet
         for _ in range(8):
             crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)

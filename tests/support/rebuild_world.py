@@ -1,4 +1,4 @@
-"""A platform whose mailstore is going to be lost: what services, janitor and operator do, on the real engines."""
+"""A platform that will lose its mailstore: the work of services, janitor and operator on the real engines."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ class Platform:
 
     stores: Stores
     janitor: Stores
-    """With the janitor's own role: what it does must need no other right."""
+    """The pools use the janitor's role: its work must need no other right."""
     spool: Spool
     settings: JanitorSettings
-    said: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list)
 
     @property
     def mailstore(self) -> Mailstore:
         return Mailstore.of(self.stores.postgres)
 
     async def accept(self, subject: str, *accounts: int, remote: Sequence[str] = ()) -> str:
-        """A message into the spool; not yet delivered."""
+        """Accept a message into the spool without delivering it."""
         local = [
             LocalRecipient(account_id=n, address=f"u{n}@paquebot.test", forward_path=f"u{n}@paquebot.test")
             for n in accounts
@@ -60,7 +60,7 @@ class Platform:
         return await self.spool.accept(Envelope(reverse_path="a@example.org", local=local, remote=out), raw.encode())
 
     async def deliver(self) -> None:
-        """Everything that waits, with the prefix and the dates of the delivery service."""
+        """Deliver all waiting jobs with the prefix and the dates of the delivery service."""
         consumer = Consumer(self.stores.queue, "delivery", DELIVER)
         for job in await consumer.fetch(100, 0.1):
             for entry in DeliverJob.FromString(job.payload).entries:
@@ -74,7 +74,7 @@ class Platform:
         return queue_id
 
     async def append(self, account_id: int, mailbox: str, subject: str, *words: str) -> None:
-        """What IMAP APPEND does."""
+        """Do what IMAP APPEND does."""
         await self.mailstore.accounts.ensure(account_id)
         box = await self.mailstore.mailboxes.find(account_id, mailbox)
         stored = await self.spool.store(f"Subject: {subject}\r\n\r\ndraft\r\n".encode(), account_id=account_id)
@@ -93,17 +93,17 @@ class Platform:
         return await snapshot(self.janitor, self.settings)
 
     async def rebuild_only(self, *, merge: bool = False) -> RebuildResult:
-        return await rebuild(self.janitor, merge=merge, say=self.said.append, settle=0)
+        return await rebuild(self.janitor, merge=merge, say=self.output.append, settle=0)
 
     async def rebuild(self, *, merge: bool = False) -> RebuildResult:
-        """And look whether all is sound."""
+        """Rebuild the mailstore and check its invariants."""
         result = await self.rebuild_only(merge=merge)
         assert await self.mailstore.broken_invariants() == []
         assert (await verify(self.stores, settle=0)).faults == []
         return result
 
     async def lose_mailstore(self) -> None:
-        """All rows, and with them the name: as if the schema had been dropped and migrated anew."""
+        """Delete all rows, and the mailstore's name with them, as if the schema had been dropped and migrated again."""
         tables = await self.stores.postgres.fetch(
             "test",
             "SELECT relname FROM pg_class WHERE relnamespace = 'mailstore'::regnamespace AND relkind = 'r'"
@@ -116,7 +116,7 @@ class Platform:
         )
 
     async def contents(self, account_id: int) -> dict[str, dict[int, tuple[object, ...]]]:
-        """By mailbox and UID: everything of a message that must come back, its bytes included."""
+        """Return, by mailbox and UID, all facts of a message that a rebuild must restore, with its content."""
         found: dict[str, dict[int, tuple[object, ...]]] = {}
         for box in await self.mailstore.mailboxes.list_all(account_id):
             if not box.selectable:

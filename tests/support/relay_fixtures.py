@@ -1,4 +1,4 @@
-"""What the relay's tests build again and again: certificates, short deadlines, a handshake."""
+"""Objects that many relay tests need: certificates, short deadlines, a handshake."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SHORT_TIMEOUTS = SmtpTimeouts(*(SHORT,) * 7, starttls=SHORT)
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority in `ca`, and server contexts with certificates signed by it, or by themselves."""
+    """A certificate authority in `ca`, and server contexts with certificates that it signed, or self-signed ones."""
 
     ca: str
     good: ssl.SSLContext

@@ -1,9 +1,9 @@
 """The other side of the relay in tests: an SMTP server that does what a script says, well or badly.
 
 `on` maps a phase (CONNECT, EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, MESSAGE, RSET, NOOP, QUIT) to its answer: text
-(CRLF is added), DROP (close without a word), RESET (so that the client sees a reset connection), SILENT (never answer),
-KEEP_THEN_DROP, THEN_DROP(text), or a function of the command line that gives one of these or nothing. What is not in
-the script is answered as a good server would, `hold` gates phases until an event. `messages` is what was taken.
+(CRLF is added), DROP (close without a reply), RESET (the client sees a reset connection), SILENT (never answer),
+KEEP_THEN_DROP, THEN_DROP(text), or a function of the command line that returns one of these or None. Other phases get
+the answer of a correct server. `hold` delays a phase until an event. `messages` has the accepted messages.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Special:
 DROP = Special(close=True)
 SILENT = Special(silent=True)
 KEEP_THEN_DROP = Special(close=True, keeps=True)
-"""For MESSAGE: it is taken, and the connection ends without a reply."""
+"""For MESSAGE: accept the message and close the connection without a reply."""
 RESET = Special(close=True, reset=True)
-"""Close with a RST."""
+"""Close the connection with a RST."""
 BREAK_TLS = Special("220 2.0.0 Ready", garbage=True)
-"""For STARTTLS: yes, and then something that is not TLS."""
+"""For STARTTLS: a positive reply, then bytes that are not TLS."""
 
 
 def then_drop(text: str) -> Special:
@@ -52,7 +52,7 @@ EXTENSIONS = ("PIPELINING", "SIZE 10000000", "8BITMIME", "SMTPUTF8", "DSN", "ENH
 
 @dataclass(frozen=True)
 class Taken:
-    """A message that got its 250."""
+    """A message that got a 250 reply."""
 
     mail: str
     rcpt: tuple[str, ...]
@@ -64,7 +64,7 @@ class Taken:
 
 @dataclass
 class Transcript:
-    """One connection: the commands as they came, and how many bytes waited after each."""
+    """One connection: the commands in order, and the number of bytes that were buffered after each."""
 
     number: int
     lines: list[str] = field(default_factory=list)
@@ -114,7 +114,7 @@ class RemoteHost:
         await self._server.wait_closed()
 
     async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
-        """Wait for something that a client does. Raises TimeoutError."""
+        """Wait until the condition holds. Raises TimeoutError."""
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(condition)
 
@@ -122,8 +122,8 @@ class RemoteHost:
         return self.connections[connection].lines
 
     @property
-    def said(self) -> list[str]:
-        """All commands of all connections."""
+    def all_commands(self) -> list[str]:
+        """The commands of all connections."""
         return [line for connection in self.connections for line in connection.lines]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,7 +133,7 @@ class RemoteHost:
         transcript = Transcript(len(self.connections))
         self.connections.append(transcript)
         try:
-            # Cancelled by __aexit__ alone; asyncio's callback for the task would report it as an error.
+            # Only __aexit__ cancels it; asyncio's callback for the task would report that as an error.
             with contextlib.suppress(OSError, EOFError, ssl.SSLError, asyncio.CancelledError):
                 await _Conversation(self, reader, writer, transcript).run()
         finally:
@@ -203,7 +203,7 @@ class _Conversation:
                 await self._say(verb, line, "250 2.0.0 Ok")
 
     async def _message(self) -> None:
-        self._buffer = b"\r\n" + self._buffer  # so that a final dot on the first line is one too
+        self._buffer = b"\r\n" + self._buffer  # a final dot on the first line counts too
         data = await self._until(b"\r\n.\r\n") + b"\r\n"
         self._content = data.replace(b"\r\n..", b"\r\n.")[2:]
         if await self._say("MESSAGE", "", "250 2.0.0 Taken"):
@@ -212,7 +212,7 @@ class _Conversation:
         await self._host.notify()
 
     async def _chunk(self, line: str) -> None:
-        """RFC 3030 §2: the bytes follow the command at once."""
+        """RFC 3030 §2: the bytes follow the command immediately."""
         size = int(line.split(" ")[1])
         while len(self._buffer) < size:
             if not (more := await self._reader.read(65536)):
@@ -231,7 +231,7 @@ class _Conversation:
         )
 
     async def _say(self, phase: str, line: str, good: str) -> bool:
-        """True: the answer was positive."""
+        """Send the answer; return whether it was positive."""
         if (gate := self._host.hold.get(phase)) is not None:
             await gate.wait()
         answer = self._host.on.get(phase, good)

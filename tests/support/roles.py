@@ -1,6 +1,6 @@
-"""The services' database roles in tests: one password for all of them, as roles belong to the whole PostgreSQL.
+"""The services' database roles in tests. Roles belong to the whole PostgreSQL cluster, so all have one password.
 
-A test that set another one would lock out whoever holds a connection string from before.
+A test that sets another password would lock out tests with an earlier connection string.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import urllib.parse
 
 from paquebot.runtime.postgres.migrations import bootstrap_roles
 
-ROLE_PASSWORD = "p@ss:w/rd' \\ é"  # every character that a URL or a statement could stumble over
+ROLE_PASSWORD = "p@ss:w/rd' \\ é"  # characters that need quoting in a URL or a statement
 
 
 def role_dsn(admin_dsn: str, role: str) -> str:

@@ -1,4 +1,4 @@
-"""A TCP proxy before a real S3 that holds its answers back until told: it counts the requests under way."""
+"""A TCP proxy before a real S3 that delays its answers until `release`, and counts the requests under way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SlowProxy:
         self._changed = asyncio.Condition()
         self._piping: set[asyncio.Task[None]] = set()
         self.puts: list[float] = []
-        """When each PUT arrived, by the monotonic clock."""
+        """The time at which each PUT arrived, by the monotonic clock."""
         self._hold_at, self._hold_after = b"", 0
         self.under_way = 0
         self.most_under_way = 0
@@ -36,11 +36,11 @@ class SlowProxy:
         return f"http://{host}:{port}"
 
     def hold(self) -> None:
-        """No answer goes through any more."""
+        """Hold back all answers from now on."""
         self._open.clear()
 
     def hold_at(self, start: bytes, count: int = 1) -> None:
-        """`hold` when the `count`-th request that begins so arrives: it reaches S3, its answer does not come back."""
+        """`hold` when the `count`-th request that begins so arrives: S3 gets it, the client gets no answer."""
         self._hold_at, self._hold_after = start, count
 
     async def until_held(self, seconds: float = 15.0) -> None:
@@ -53,18 +53,18 @@ class SlowProxy:
         self._open.set()
 
     async def cut(self) -> None:
-        """End every connection, and take no new one."""
+        """Close every connection and refuse new ones."""
         self._server.close()
         await self.cut_connections()
 
     async def cut_connections(self) -> None:
-        """End every connection there is now."""
+        """Close every open connection."""
         for task in self._piping:
             task.cancel()
         await asyncio.gather(*self._piping, return_exceptions=True)
 
     async def until_puts(self, count: int, seconds: float = 15.0) -> None:
-        """Wait for the arrival of so many PUTs in all. Raises TimeoutError."""
+        """Wait until `count` PUTs have arrived in all. Raises TimeoutError."""
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(lambda: len(self.puts) >= count)
 

@@ -1,4 +1,4 @@
-"""The fixture `smtp_stack`, which all SMTP tests of a run share. It is imported when a test asks for it."""
+"""The fixture `smtp_stack`, which all SMTP tests of a run share. Tests that use it import it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The real smtp_ingress on the real engines and the real directory, in this process, and the messages it has queued.
+"""The real smtp_ingress on the real engines and the real directory, in this process, and the messages that it queued.
 
-`SmtpStack` lives as long as a test module: one database, bucket, stream and directory for all its tests. What a
-test sees as queued is what came into the stream since it began.
+`SmtpStack` lives as long as a test module: one database, bucket, stream and directory for all its tests. A test
+sees only the jobs that entered the stream after the test began.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class SmtpStack:
         return last
 
     async def queued(self, after: int) -> list[QueuedMessage]:
-        """The messages whose jobs are behind that sequence, in order, each read from the bucket."""
+        """Read the messages whose jobs come after that sequence, in order, from the bucket."""
         queued: dict[str, str] = {}  # queue id to pack
         async for job in jobs(self.queue, after=after):
             if job.subject.startswith("deliver."):

@@ -56,7 +56,7 @@ async def blobs(s3_settings: S3Settings) -> AsyncIterator[BlobStore]:
 
 @pytest.fixture
 async def lying_s3(s3_engine: S3Engine) -> AsyncIterator[LyingS3]:
-    """A proxy before S3, which gives the wrong answers that a test sets."""
+    """A proxy before S3 that gives the wrong answers that a test sets."""
     host, _, port = s3_engine.endpoint.rpartition(":")
     async with LyingS3(host, int(port)) as proxy:
         yield proxy

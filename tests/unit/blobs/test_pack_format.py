@@ -121,11 +121,11 @@ def test_any_damage_to_index_or_trailer_is_bad(data: st.DataObject) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_or_bad(octets: bytes) -> None:
+def test_any_bytes_are_read_or_bad(chunk: bytes) -> None:
     with pytest.raises(BadPack):
-        parse_index(octets)
+        parse_index(chunk)
     with pytest.raises(BadPack):
-        parse_index(octets + TRAILER.pack(len(octets), hashlib.sha256(octets).digest()[:8], MAGIC))
+        parse_index(chunk + TRAILER.pack(len(chunk), hashlib.sha256(chunk).digest()[:8], MAGIC))
 
 
 def test_another_version_is_not_read() -> None:

@@ -24,7 +24,7 @@ def written(protocol: str, *events: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("octets", "line"),
+    ("data", "line"),
     [
         (b'* LIST () "/" a$b', 'S: * LIST () "/" a\\$b'),
         (b"* OK [UIDVALIDITY 3857529045] ok", "S: * OK [UIDVALIDITY *] ok"),
@@ -38,12 +38,12 @@ def written(protocol: str, *events: dict[str, Any]) -> list[str]:
         (b"* OK \x07", "S: * OK \\x07"),
     ],
 )
-def test_a_line_of_the_server(octets: bytes, line: str) -> None:
-    assert written("imap", {"server": octets}) == [line]
+def test_a_line_of_the_server(data: bytes, line: str) -> None:
+    assert written("imap", {"server": data}) == [line]
 
 
 @pytest.mark.parametrize(
-    ("octets", "line"),
+    ("data", "line"),
     [
         (b'a SELECT "a$(b) \\\\c"', 'C: a SELECT "a\\x24(b) \\\\\\\\c"'),
         (b"a SELECT caf\xe9", "C: a SELECT caf\\xe9"),
@@ -51,20 +51,20 @@ def test_a_line_of_the_server(octets: bytes, line: str) -> None:
         (b"a LIST alice@example.org *", "C: a LIST {account} *"),
     ],
 )
-def test_a_line_of_the_client(octets: bytes, line: str) -> None:
-    assert written("imap", {"client": octets}) == [line]
+def test_a_line_of_the_client(data: bytes, line: str) -> None:
+    assert written("imap", {"client": data}) == [line]
 
 
 @pytest.mark.parametrize(
-    ("octets", "line"),
+    ("data", "line"),
     [
         (b'* 1 FETCH (UID 7 ENVELOPE (NIL "x" NIL))', "S: * 1 FETCH (UID 7 ENVELOPE *"),
         (b" BODYSTRUCTURE (NIL))", "S: \\x20BODYSTRUCTURE *"),
         (b'* 1 FETCH (BODY ("text" "plain"))', "S: * 1 FETCH (BODY *"),
     ],
 )
-def test_data_from_a_message_becomes_a_comment(octets: bytes, line: str) -> None:
-    comment, step = written("imap", {"server": octets})
+def test_data_from_a_message_becomes_a_comment(data: bytes, line: str) -> None:
+    comment, step = written("imap", {"server": data})
     assert comment.startswith("# ")
     assert step == line
 

@@ -58,8 +58,8 @@ def meet(pair: tuple[Path, Path], name: str, asking: ssl.SSLContext) -> None:
 
 @pytest.mark.parametrize("name", [*NAMES, "machine"])
 def test_clients_that_trust_the_authority_accept_every_name(pair: tuple[Path, Path], name: str) -> None:
-    said = ensure_certificate(*pair, NAMES, ("machine",))
-    assert str(authority_of(pair[0])) in said
+    output = ensure_certificate(*pair, NAMES, ("machine",))
+    assert str(authority_of(pair[0])) in output
     shake_hands(pair, name, authority_of(pair[0]))
     shake_hands(pair, name, pair[0])  # as it was before there was an authority
 
@@ -103,8 +103,8 @@ def test_thunderbird_and_firefox_keep_to_its_limits(pair: tuple[Path, Path], nam
     assert certutil("-N", "--empty-password").returncode == 0
     assert certutil("-A", "-n", "authority", "-t", "C,,", "-i", str(own)).returncode == 0
     assert certutil("-A", "-n", "server", "-t", ",,", "-i", str(pair[0])).returncode == 0
-    said = certutil("-V", "-n", "server", "-u", "V", "-e")
-    assert (said.returncode == 0, "not permitted" in said.stdout) == (valid, not valid)
+    output = certutil("-V", "-n", "server", "-u", "V", "-e")
+    assert (output.returncode == 0, "not permitted" in output.stdout) == (valid, not valid)
 
 
 def test_a_certificate_is_created_once_with_private_keys(pair: tuple[Path, Path]) -> None:
@@ -226,13 +226,13 @@ def plan_of(data: Path, hostname: str = "mail.paquebot.test", **settings: str) -
 
 async def test_a_running_platform_renews_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack, "_CERTIFICATE_CHECK_SECONDS", 0.0)
-    said: asyncio.Queue[str] = asyncio.Queue()
+    output: asyncio.Queue[str] = asyncio.Queue()
     plan = plan_of(tmp_path)
-    watching = asyncio.create_task(Stack(plan, said.put_nowait, said.put_nowait)._renew_certificate())
+    watching = asyncio.create_task(Stack(plan, output.put_nowait, output.put_nowait)._renew_certificate())
     async with asyncio.timeout(60):
-        assert "certificate for mail.paquebot.test created" in await said.get()
+        assert "certificate for mail.paquebot.test created" in await output.get()
         plan.layout.key.unlink()
-        assert "certificate for mail.paquebot.test created" in await said.get()
+        assert "certificate for mail.paquebot.test created" in await output.get()
     watching.cancel()
     shake_hands((plan.layout.certificate, plan.layout.key), "localhost", plan.layout.authority)
 

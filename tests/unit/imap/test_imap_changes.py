@@ -1,4 +1,4 @@
-"""Recent changes that sessions of a process made, and which sessions they wake."""
+"""Recent changes of the sessions of a process, and the sessions that they wake."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_session_is_woken_for_its_own_mailbox_only() -> None:
     rung: list[None] = []
     watch = Watch(1, lambda: rung.append(None))
     watch.on_change(change(5))
-    assert watch.dirty  # not selected yet: perhaps it is the one that is being opened
+    assert watch.dirty  # no mailbox is selected yet: the session may be opening this one
     watch.dirty = False
     watch.select(1)
     watch.on_change(change(7, mailbox_id=2))

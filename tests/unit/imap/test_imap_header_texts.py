@@ -1,4 +1,4 @@
-"""Fields read in pieces have the text of fields read at once, and no step of a long header is long."""
+"""Fields read in pieces have the text of fields read whole, and a long header is read in short steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HEADER.FIELDS of long headers: in steps, and the same bytes as in one go."""
+"""HEADER.FIELDS of long headers: read in steps, with the same bytes as in one step."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_bytes_are_those_of_a_short_header(header: bytes, ended: bool, negat
 
 
 def test_many_fields_are_read_in_steps() -> None:
-    """A quarter of a megabyte may have 65,000 of them, and a command may ask for 256 sections of it."""
+    """A quarter of a megabyte may have 65,000 fields, and a command may request 256 sections of it."""
     raw = b"a:\r\n" * 5000 + b"\r\n"
     at = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     message = StoredMessage(1, 1, Flag(0), (), len(raw), at, at, BlobRef(), b"", "", None, None)

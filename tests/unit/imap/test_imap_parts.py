@@ -118,12 +118,12 @@ async def test_reading_stops_above_the_high_water_mark() -> None:
     async with pair() as (connection, writer):
         connection.logged_in()
         writer.write(b"y" * 4_000_000)
-        octets = await connection.read_some(1, 5)
+        chunk = await connection.read_some(1, 5)
         await asyncio.sleep(0.05)
         assert connection.buffered < 1_000_000
-        while len(octets) < 4_000_000:
-            octets += await connection.read_some(4_000_000 - len(octets), 5)
-        assert octets == b"y" * 4_000_000
+        while len(chunk) < 4_000_000:
+            chunk += await connection.read_some(4_000_000 - len(chunk), 5)
+        assert chunk == b"y" * 4_000_000
 
 
 async def test_too_much_pipelined_before_login_ends_the_connection() -> None:
@@ -143,10 +143,10 @@ async def test_a_few_clients_at_a_time_may_send_a_long_first_command() -> None:
     room = LongAhead(40 * 1024, clients=1)
     long = b"a ID (" + b"y" * 30_000
 
-    def fed(octets: bytes) -> ImapConnection:
+    def fed(chunk: bytes) -> ImapConnection:
         connection = ImapConnection(write_timeout=1, long_ahead=room)
-        for start in range(0, len(octets), 1000):
-            connection.data_received(octets[start : start + 1000])
+        for start in range(0, len(chunk), 1000):
+            connection.data_received(chunk[start : start + 1000])
         return connection
 
     def ended(connection: ImapConnection) -> bool:
@@ -155,12 +155,12 @@ async def test_a_few_clients_at_a_time_may_send_a_long_first_command() -> None:
     first = fed(long)
     assert not ended(first) and first.buffered == len(long)
     second = fed(long)
-    assert second.ended  # there is room for one
+    assert second.ended  # there is space for one client
     assert fed(b"a NOOP\r\n" * 3000).ended  # many commands are not one long one
     first.logged_in()
     third = fed(long)
     assert not ended(third)
-    third.data_received(b"y" * 20_000)  # more than the room
+    third.data_received(b"y" * 20_000)  # above the limit
     assert third.ended
     third.connection_lost(None)
     assert not fed(long).ended
@@ -276,7 +276,7 @@ LARGE = ast.SearchSize(ast.SizeOp.LARGER, 100)
 TEXT = ast.SearchText(b"needle")
 
 
-def test_a_cheap_no_spares_the_expensive_key() -> None:
+def test_a_cheap_false_key_avoids_the_expensive_key() -> None:
     assert verdict(ast.SearchAnd((TEXT, SEEN)), 2) is False
     assert verdict(ast.SearchAnd((TEXT, SEEN)), 1) is None
     assert verdict(ast.SearchOr(TEXT, SEEN), 1) is True
@@ -291,7 +291,7 @@ def test_a_cheap_no_spares_the_expensive_key() -> None:
     max_leaves=8,
 ))  # fmt: skip
 def test_early_verdicts_are_right(tree: object) -> None:
-    """Three-valued logic never says what more facts would contradict."""
+    """More facts never contradict a verdict of the three-valued logic."""
     for seen in (1, 2):
         for large in (True, False):
             early = verdict(_key(tree), seen)
@@ -379,7 +379,7 @@ def test_mod_seq_is_found_at_any_depth() -> None:
 # --- settings --------------------------------------------------------------------------------------------
 
 
-def test_settings_name_every_fault() -> None:
+def test_all_faults_of_the_settings_are_reported() -> None:
     with pytest.raises(SettingsError) as caught:
         load(ImapSettings, {"PAQUEBOT_IMAPS_LISTEN": "127.0.0.1:1"})
     assert "PAQUEBOT_TLS_CERTIFICATE" in str(caught.value)

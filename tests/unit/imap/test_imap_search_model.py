@@ -1,6 +1,6 @@
 """SEARCH against a plain model, which decodes each text whole and checks every key with all facts.
 
-The search itself decodes pieces, looks for all texts together, keeps only what was found, and stops at its verdict.
+The search itself decodes pieces, searches for all texts together, keeps only matches, and stops at its verdict.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ class Mail:
 
     def _word(self) -> bytes:
         charset = self.random.choice(_CHARSETS[:6])
-        octets = self.text(3).encode(charset, "replace")
+        data = self.text(3).encode(charset, "replace")
         if self.random.random() < 0.5:
-            return b"=?%b?B?%b?=" % (charset.encode(), base64.b64encode(octets))
-        return b"=?%b?q?%b?=" % (charset.encode(), b"".join(b"=%02X" % octet for octet in octets))
+            return b"=?%b?B?%b?=" % (charset.encode(), base64.b64encode(data))
+        return b"=?%b?q?%b?=" % (charset.encode(), b"".join(b"=%02X" % octet for octet in data))
 
     def entity(self, depth: int = 0) -> bytes:
         kind = self.random.random()
@@ -88,8 +88,8 @@ class Mail:
         charset = self.random.choice(_CHARSETS)
         text = self.text(self.random.choice((4, 80)))
         self.texts.append(text)
-        octets = text.encode(charset if charset not in ("", "x-unknown") else "utf-8", "replace")
-        octets += self.random.randbytes(5) if self.random.random() < 0.1 else b""
+        data = text.encode(charset if charset not in ("", "x-unknown") else "utf-8", "replace")
+        data += self.random.randbytes(5) if self.random.random() < 0.1 else b""
         encoding, encode = self.random.choice(
             ((b"base64", base64.encodebytes), (b"quoted-printable", quopri.encodestring), (b"8bit", bytes))
         )
@@ -99,7 +99,7 @@ class Mail:
             kind,
             parameter,
             encoding,
-            encode(octets),
+            encode(data),
         )
 
     def key(self, depth: int = 0) -> ast.SearchKey:
@@ -126,7 +126,7 @@ class Mail:
 
 
 def matches(key: ast.SearchKey, message: StoredMessage, summary: MessageSummary, raw: bytes) -> bool:
-    """The model."""
+    """Evaluate the key by the model."""
     header = message.prefix + raw[: summary.body.body_offset]
     match key:
         case ast.SearchAnd(keys):
@@ -136,12 +136,12 @@ def matches(key: ast.SearchKey, message: StoredMessage, summary: MessageSummary,
         case ast.SearchNot(inner):
             return not matches(inner, message, summary, raw)
         case ast.SearchHeader(field, value):
-            found = (_decoded(name, octets) for name, octets in fields(header) if name.decode("latin-1") == field)
+            found = (_decoded(name, data) for name, data in fields(header) if name.decode("latin-1") == field)
             return any(_has(text, value) for text in found)
         case ast.SearchBody(value):
             return not value or any(_has(text, value) for text in _texts(summary.body, raw))
         case ast.SearchText(value):
-            lines = (f"{name.decode('latin-1')}: {_decoded(name, octets)}" for name, octets in fields(header))
+            lines = (f"{name.decode('latin-1')}: {_decoded(name, data)}" for name, data in fields(header))
             return not value or any(_has(text, value) for text in (*lines, *_texts(summary.body, raw)))
     raise AssertionError(key)
 
@@ -150,8 +150,8 @@ def _has(text: str, value: bytes) -> bool:
     return value.decode().casefold() in text.casefold()
 
 
-def _decoded(name: bytes, octets: bytes) -> str:
-    return decode_header_text(field_value(octets) if name else octets)
+def _decoded(name: bytes, data: bytes) -> str:
+    return decode_header_text(field_value(data) if name else data)
 
 
 def _texts(part: BodyPart, raw: bytes) -> Iterator[str]:
@@ -169,7 +169,7 @@ def _texts(part: BodyPart, raw: bytes) -> Iterator[str]:
 
 
 async def searched(key: ast.SearchKey, message: StoredMessage, summary: MessageSummary, raw: bytes) -> bool:
-    """What SEARCH does with one message: from its row, then from its body."""
+    """Evaluate one message as SEARCH does: from its row, then from its body."""
     settings = SimpleNamespace(session=SimpleNamespace(search_work=10**12))
     context: Any = SimpleNamespace(server=SimpleNamespace(turns=SearchTurns(), settings=settings), connection=None)
     state: Any = SimpleNamespace(view=_VIEW, account=SimpleNamespace(account_id=1))

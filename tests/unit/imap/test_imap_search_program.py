@@ -1,4 +1,4 @@
-"""The flat program of a SEARCH against three-valued logic on its tree, and how deep and how long a search may be."""
+"""The flat program of a SEARCH against three-valued logic on its tree, and searches of any depth and length."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def verdict(key: ast.SearchKey, answers: Answers) -> bool | None:
 
 
 def asked(key: ast.SearchKey, answers: Answers) -> tuple[bool | None, int]:
-    """The program's verdict, and how often a key was checked."""
+    """Return the program's verdict and the number of checks."""
     count = 0
 
     def predicate_of(leaf: ast.SearchKey) -> Any:
@@ -90,7 +90,7 @@ def test_no_depth_is_too_deep() -> None:
     assert asked(nested(lambda key: ast.SearchAnd((key,))), answers)[0] is True
 
 
-def test_the_work_grows_as_the_chain_does() -> None:
+def test_the_work_is_linear_in_the_length_of_the_chain() -> None:
     def make(size: int) -> Any:
         key = nested(lambda inner: ast.SearchNot(a_or(inner)), size)
         return lambda: asked(key, {"a": None, "b": False})

@@ -23,9 +23,9 @@ CONTEXT = SearchContext(exists=1, last_uid=1, saved_uids=(), charset="UTF-8", no
 LINE = "The quick brown fox, Straße, \N{GRINNING FACE}\r\n".encode()
 
 
-def message(octets: int, *, subtype: str = "plain") -> bytes:
+def message(size: int, *, subtype: str = "plain") -> bytes:
     head = b"Subject: one\r\nContent-Type: text/%b; charset=utf-8\r\n\r\n" % subtype.encode()
-    return head + LINE * (octets // len(LINE))
+    return head + LINE * (size // len(LINE))
 
 
 def a_view() -> View:
@@ -62,13 +62,13 @@ def test_a_body_is_decoded_once_for_505_texts(decoded: list[int]) -> None:
     assert texts.complete and texts.found == {""}
     assert sum(decoded) == len(LINE.decode()) * (300_000 // len(LINE))
     assert max(decoded) <= 64 * 1024
-    # No step is long: 16 texts and a piece.
+    # Each step is short: 16 texts and one piece.
     assert max(steps) <= 16 * (64 * 1024 + 16 + texts_module._COMPARISON)
 
 
 @pytest.mark.parametrize("texts", [1, 505])
 def test_parts_of_one_character_have_a_cost(texts: int) -> None:
-    """A turn ends by what its steps cost: with steps that cost nothing, none would end."""
+    """The cost of steps ends a turn, so steps without a cost would never end it."""
     head = b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n'
     raw = head + b"--b\r\n\r\nx\r\n" * 900 + b"--b--\r\n"
     _, steps = searched(raw, [f"nowhere {number}" for number in range(texts)])
@@ -78,9 +78,9 @@ def test_parts_of_one_character_have_a_cost(texts: int) -> None:
 
 
 @pytest.mark.parametrize("texts", [1, 40])
-def test_twice_the_text_is_twice_the_work(texts: int) -> None:
+def test_twice_the_text_needs_twice_the_work(texts: int) -> None:
     wanted = [f"nowhere {number:03}" for number in range(texts)]
-    once, twice = (sum(searched(message(octets), wanted)[1]) for octets in (1_000_000, 2_000_000))
+    once, twice = (sum(searched(message(size), wanted)[1]) for size in (1_000_000, 2_000_000))
     assert 1.95 < twice / once < 2.05
 
 
@@ -111,7 +111,7 @@ def test_a_text_that_is_not_utf_8_to_its_end_is_read_as_windows_1252(decoded: li
 
 
 def test_a_search_stops_as_soon_as_the_verdict_is_known() -> None:
-    """505 x NOT BODY is a no as soon as the first text is found."""
+    """505 x NOT BODY is false as soon as the first text is found."""
     key = ast.SearchAnd(tuple(ast.SearchNot(ast.SearchBody(b"fox %d" % n if n else b"fox")) for n in range(505)))
     raw = message(1_000_000)
     facts = MessageFacts(a_view(), 1, summary=summarise(raw), body=raw, texts=TextsFound())
@@ -147,6 +147,6 @@ def test_many_keys_of_a_long_header_are_many_short_steps() -> None:
     steps = list(search_texts((facts.header(),), texts, facts.header_texts))
     assert facts.header_texts.complete
     assert max(steps) <= 16 * (64 * 1024 + 16 + texts_module._COMPARISON)
-    assert facts.text_contains(texts[0]) is None  # the body was not looked through
+    assert facts.text_contains(texts[0]) is None  # the body was not searched
     facts.texts = TextsFound(complete=True)
     assert facts.text_contains(texts[0]) is False

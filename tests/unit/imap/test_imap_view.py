@@ -41,7 +41,7 @@ def view_of(*uids: int) -> View:
 def test_a_view_knows_whether_it_has_all_of_a_set(uids: set[int], ranges: list[tuple[int, int]]) -> None:
     view = view_of(*sorted(uids))
     named = SequenceSet(tuple(SeqRange(*ends) for ends in ranges))
-    if any(None in ends for ends in ranges):  # `*` may be a message that is not in the picture yet
+    if any(None in ends for ends in ranges):  # `*` may be a message that the view does not have yet
         assert not view.knows_all(named)
     else:
         wanted = {uid for first, last in ranges for uid in range(min(first, last), max(first, last) + 1)}
@@ -49,8 +49,8 @@ def test_a_view_knows_whether_it_has_all_of_a_set(uids: set[int], ranges: list[t
 
 
 class ClientAndMailbox(RuleBasedStateMachine):
-    """The mailbox changes as it likes; the session looks and releases when it may; the client applies EXISTS and
-    EXPUNGE by the rules of RFC 3501 §7.3.1 and §7.4.1 and must agree on every number."""
+    """The mailbox changes at random; the session refreshes and reports expunges when it may; the client applies EXISTS
+    and EXPUNGE by the rules of RFC 3501 §7.3.1 and §7.4.1 and must agree on every number."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,8 +59,8 @@ class ClientAndMailbox(RuleBasedStateMachine):
         self.uid_next = 1
         self.mod_seq = 1
         self.view = View(FlagRows(), 1)
-        self.client: list[int] = []  # UIDs by sequence number, as the client would find out
-        self.seen = 1  # the highest mod-sequence that a FETCH response told
+        self.client: list[int] = []  # UIDs by sequence number, as the client knows them
+        self.seen = 1  # the highest mod-sequence of a FETCH response
 
     @rule(count=st.integers(1, 40))
     def arrive(self, count: int) -> None:
@@ -105,7 +105,7 @@ class ClientAndMailbox(RuleBasedStateMachine):
         updates = self.view.apply(rows(changed), gone, self.mod_seq)
         assert updates.arrived == self.view.exists - before
         self.client.extend(self.view.uids[before:])
-        assert len(self.client) == self.view.exists  # what EXISTS says
+        assert len(self.client) == self.view.exists  # the number of EXISTS
         assert set(updates.changed) <= {uid for uid, _, _ in changed}
         there = [uid for uid in self.view.uids if not self.view.is_expunged(uid)]
         assert there == sorted(self.mailbox)
@@ -136,14 +136,14 @@ class ClientAndMailbox(RuleBasedStateMachine):
                 assert self.view.flags(number) == Flag(found[1])
 
     @invariant()
-    def a_client_that_goes_on_from_what_it_was_told_misses_nothing(self) -> None:
-        told = self.view.reported_mod_seq
-        assert all(uid in self.client for uid, (mod_seq, _) in self.mailbox.items() if mod_seq <= told)
-        assert not any(uid in self.client for mod_seq, uid in self.expunged if mod_seq <= told)
+    def a_client_that_resumes_from_the_reported_mod_seq_misses_nothing(self) -> None:
+        reported = self.view.reported_mod_seq
+        assert all(uid in self.client for uid, (mod_seq, _) in self.mailbox.items() if mod_seq <= reported)
+        assert not any(uid in self.client for mod_seq, uid in self.expunged if mod_seq <= reported)
         for number in range(1, self.view.exists + 1):
             found = self.mailbox.get(self.view.uid(number))
-            assert found is None or found[0] > told or self.view.flags(number) == Flag(found[1])
-        assert self.seen <= told or self.view.client_may_be_ahead
+            assert found is None or found[0] > reported or self.view.flags(number) == Flag(found[1])
+        assert self.seen <= reported or self.view.client_may_be_ahead
 
 
 TestClientAndMailbox = ClientAndMailbox.TestCase
@@ -153,7 +153,7 @@ TestClientAndMailbox.settings = settings(max_examples=60, stateful_step_count=40
 def test_own_change_does_not_hide_an_earlier_change_of_another() -> None:
     view = view_of(1, 2)
     view.apply(rows([(1, 3, Flag.SEEN)]), ())  # our STORE got mod_seq 3
-    updates = view.apply(rows([(1, 3, Flag.SEEN), (2, 2, Flag.FLAGGED)]), (), 3)  # another's was 2
+    updates = view.apply(rows([(1, 3, Flag.SEEN), (2, 2, Flag.FLAGGED)]), (), 3)  # another session's change got 2
     assert updates.changed == (2,)
 
 
@@ -173,14 +173,14 @@ def test_own_change_is_not_reported_again() -> None:
     assert view.apply(rows([(1, 2, Flag.SEEN)]), (), 2).changed == ()
 
 
-def test_message_that_came_and_went_is_never_reported() -> None:
+def test_message_expunged_before_its_report_is_never_reported() -> None:
     view = view_of(1)
     view.apply(FlagRows(), [2], 5)
     assert view.exists == 1
     assert view.release().numbers == ()
 
 
-def test_keywords_come_and_go() -> None:
+def test_keywords_are_added_and_removed() -> None:
     view = view_of(1)
     view.apply(rows([(1, 2, 0)], {1: ("$Forwarded",)}), ())
     assert view.keywords(1) == ("$Forwarded",)
@@ -260,7 +260,7 @@ def large(count: int) -> Selected:
 
 
 def test_flags_of_a_large_mailbox_are_written_in_chunks() -> None:
-    """The lines for 100,000 changed messages are never in memory at once."""
+    """The lines for 100,000 changed messages are never in memory together."""
     count = 100_000
     state = large(count)
     lines = updates.flag_lines(state, state.view.uids)
@@ -269,7 +269,7 @@ def test_flags_of_a_large_mailbox_are_written_in_chunks() -> None:
     assert sum(piece.count(b"\r\n") for piece in lines) + first.count(b"\r\n") == count
 
 
-def test_expunged_messages_leave_at_once_and_are_reported_in_chunks() -> None:
+def test_expunged_messages_are_removed_together_and_reported_in_chunks() -> None:
     count = 10_000
     state = large(count)
     state.view.apply(FlagRows(), range(1, count + 1), 2)

@@ -1,4 +1,4 @@
-"""SEARCH takes turns by account, and its work is bounded."""
+"""Searches take turns by account, and their work is bounded."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 from paquebot.imap.search.turns import SearchTurns, SearchWork, TooMuchWork
 
 
-async def test_accounts_take_turns_however_many_sessions_work() -> None:
+async def test_accounts_take_turns_for_any_number_of_sessions() -> None:
     turns = SearchTurns()
     order: list[int] = []
 
@@ -21,7 +21,7 @@ async def test_accounts_take_turns_however_many_sessions_work() -> None:
     assert len(order) == 22 * 5
 
 
-async def test_one_turn_a_round_of_the_loop() -> None:
+async def test_one_turn_in_an_iteration_of_the_loop() -> None:
     """All other ready tasks run between any two turns."""
     turns = SearchTurns()
     rounds, turn_in = 0, list[int]()

@@ -1,4 +1,4 @@
-"""Encoded words that we write: short, of whole characters, and read back as they were (RFC 2047)."""
+"""Encoded words that we write: short, of whole characters, and decoded to the same text (RFC 2047)."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Counted bytes are those that POP3 sends."""
+"""The counted bytes are the bytes that POP3 sends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from paquebot.wire.pop3 import stuffed
 
 
 @pytest.mark.parametrize(
-    ("raw", "octets"),
+    ("raw", "size"),
     [
         (b"", 0),
         (b"\r\n", 2),
@@ -24,12 +24,12 @@ from paquebot.wire.pop3 import stuffed
         (b"\0\r\r\n\n", 6),
     ],
 )
-def test_bytes_with_crlf(raw: bytes, octets: int) -> None:
-    assert crlf_bytes(raw) == octets == len(b"".join(stuffed(raw)))
+def test_bytes_with_crlf(raw: bytes, size: int) -> None:
+    assert crlf_bytes(raw) == size == len(b"".join(stuffed(raw)))
 
 
 @given(
     st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"\0", b"\xff", b"abc"])).map(b"".join), st.integers(2, 9)
 )
-def test_counted_is_what_is_sent(raw: bytes, piece: int) -> None:
+def test_the_count_equals_the_bytes_sent(raw: bytes, piece: int) -> None:
     assert crlf_bytes(raw) == len(b"".join(stuffed(raw, piece=piece)))

@@ -1,5 +1,5 @@
-"""Every reader of messages takes twice the work for twice the input, at most, and none calls itself once for each
-piece of its input. Each case is what some reader would look at again and again."""
+"""Every reader of messages does at most twice the work for twice the input, and no recursion grows with the input. Each
+case is an input that some reader could read repeatedly."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def repeated(read: Callable[[bytes], object], piece: bytes, *, before: bytes = b
 
 
 def content_type(piece: bytes, *, before: bytes = b"", after: bytes = b"") -> Make:
-    """A message with such a Content-Type."""
+    """A message with a Content-Type that repeats a piece."""
     return repeated(summarise, piece, before=b"Content-Type: " + before, after=after + b"\r\n\r\nx\r\n")
 
 
@@ -215,7 +215,7 @@ SEVEN_BIT = ConversionRules(seven_bit=True)
 
 
 def sent(raw: bytes, rules: ConversionRules = SEVEN_BIT) -> list[bytes]:
-    """Rewritten for a host that takes less."""
+    """Convert the message for a host with fewer extensions."""
     return list(pieces(raw, conversion(raw, rules)))
 
 

@@ -1,4 +1,4 @@
-"""Address lists: RFC 5322's own examples, the obsolete syntax, and what people really write."""
+"""Address lists: RFC 5322's own examples, the obsolete syntax, and lists from real messages."""
 
 import pytest
 from hypothesis import given
@@ -65,7 +65,7 @@ def group(name: str) -> MailAddress:
         # a comment as the name
         ("bob@x.test (Bob (the) B)", [mailbox("Bob (the) B", "bob@x.test")]),
         ("<bob@x.test> (Bob)", [mailbox("Bob", "bob@x.test")]),
-        # what people really write
+        # lists from real messages
         ("john@x.test <john@x.test>", [mailbox("john@x.test", "john@x.test")]),
         ("'bob@c.test' <bob@c.test>", [mailbox("'bob@c.test'", "bob@c.test")]),
         ('"" <a@b.test>', [mailbox(None, "a@b.test")]),
@@ -106,7 +106,7 @@ NAME = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=2
 
 
 @given(st.lists(st.tuples(NAME, LOCAL, HOST), max_size=6))
-def test_quoted_names_come_back(entries: list[tuple[str, str, str]]) -> None:
+def test_quoted_names_round_trip(entries: list[tuple[str, str, str]]) -> None:
     parts = []
     for name, local, host in entries:
         quoted = name.replace("\\", "\\\\").replace('"', '\\"')

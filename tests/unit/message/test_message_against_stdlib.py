@@ -1,4 +1,4 @@
-"""Well-formed messages made by the standard library: it and we must find the same parts, bytes and addresses."""
+"""Well-formed messages of the standard library: both parsers must find the same parts, bytes and addresses."""
 
 import email
 import email.message
@@ -83,9 +83,9 @@ def compare(raw: bytes, ours: BodyPart, theirs: email.message.Message) -> None:
             compare(raw, child, their_child)
         return
     assert isinstance(payload, str)
-    octets = raw[ours.body_offset : ours.body_offset + ours.body_length]
-    assert decode_transfer(octets, ours.encoding) == theirs.get_payload(decode=True)
-    assert octets == payload.encode("ascii", "surrogateescape")
+    data = raw[ours.body_offset : ours.body_offset + ours.body_length]
+    assert decode_transfer(data, ours.encoding) == theirs.get_payload(decode=True)
+    assert data == payload.encode("ascii", "surrogateescape")
     parameters = {parameter.name.decode(): parameter.value.decode() for parameter in ours.parameters}
     assert parameters.get("charset", "us-ascii") == theirs.get_content_charset("us-ascii")
     disposition = {parameter.name.decode(): parameter.value.decode() for parameter in ours.disposition_parameters}

@@ -1,4 +1,4 @@
-"""A message rewritten for a host that takes less: it fits, and says the same. The standard library is the witness."""
+"""A message converted for a host with fewer extensions: it is valid there, with the same content (by the stdlib)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ GREETING = "Viele schöne Grüße von uns allen aus Köln"
 
 
 def crlf(text: str | bytes) -> bytes:
-    octets = text.encode() if isinstance(text, str) else text
-    return octets.replace(b"\n", b"\r\n")
+    data = text.encode() if isinstance(text, str) else text
+    return data.replace(b"\n", b"\r\n")
 
 
 def rewritten(raw: bytes, rules: ConversionRules) -> bytes:
-    """The message after the edits, of which all is checked that must hold for each."""
+    """Return the message after the edits, and check the rules for every conversion."""
     parts = list(pieces(raw, conversion(raw, rules)))
     assert max(map(len, parts)) < 4 * BLOCK
     assert not any(part.endswith(b"\r") for part in parts)
@@ -65,7 +65,7 @@ def text_of(raw: bytes, name: str) -> str:
 # --- bodies ---
 
 
-def test_text_of_which_nothing_is_said_becomes_utf_8() -> None:
+def test_text_without_a_charset_becomes_utf_8() -> None:
     raw = crlf(f"Subject: x\n\n{GREETING}\n")
     found = rewritten(raw, SEVEN_BIT)
     assert leaves(found) == [("text/plain", "utf-8", crlf(GREETING + "\n"))]
@@ -73,7 +73,7 @@ def test_text_of_which_nothing_is_said_becomes_utf_8() -> None:
     assert found.startswith(b"Subject: x\r\n")
 
 
-def test_bytes_that_are_no_utf_8_have_an_unknown_charset() -> None:  # RFC 1428
+def test_bytes_that_are_not_utf_8_have_an_unknown_charset() -> None:  # RFC 1428
     found = rewritten(crlf(b"Subject: x\n\nGr\xfc\xdfe\n"), SEVEN_BIT)
     assert leaves(found) == [("text/plain", "unknown-8bit", b"Gr\xfc\xdfe\r\n")]
 
@@ -141,10 +141,10 @@ Epilog: Schluß
 """)
 
 
-def test_each_part_by_itself() -> None:
+def test_each_part_is_converted_separately() -> None:
     found = rewritten(NESTED, SEVEN_BIT)
     one, other = leaves(NESTED), leaves(found)
-    # A part without a type is text/plain in US-ASCII (RFC 2045 §5.2): what it is in is not ours to say, but for a
+    # A part without a type is text/plain in US-ASCII (RFC 2045 §5.2). Its real charset is unknown, except for a
     # whole message.
     assert [leaf[0] for leaf in one] == [leaf[0] for leaf in other]
     assert [leaf[2].rstrip(b"\r\n") for leaf in one] == [leaf[2].rstrip(b"\r\n") for leaf in other]
@@ -152,25 +152,25 @@ def test_each_part_by_itself() -> None:
     labels = [part["Content-Transfer-Encoding"] for part in message.walk()]
     printable = "quoted-printable"
     assert labels == ["7bit", "7bit", printable, printable, "base64", "base64", "7bit", printable]
-    assert b"JVBERi0xLjQK\r\n" in found, "what fits is left alone"
+    assert b"JVBERi0xLjQK\r\n" in found, "a valid part is unchanged"
     assert [part.get_filename() for part in message.walk()][4] == "Köln.raw"
     [inside] = [part for part in message.walk() if part["Subject"]]
     assert text_of(inside.as_bytes(), "Subject") == GREETING
     assert inside["Content-Type"] == "text/plain; charset=utf-8"
 
 
-def test_a_message_that_fits_is_not_touched() -> None:
+def test_a_message_that_needs_no_conversion_is_unchanged() -> None:
     raw = crlf("Subject: x\n\n" + "y" * 998 + "\n")
     assert conversion(raw, SEVEN_BIT) == []
     assert b"".join(pieces(raw, [])) == raw
 
 
-@pytest.mark.parametrize("octets", [999, 1500, 3 * BLOCK])
+@pytest.mark.parametrize("length", [999, 1500, 3 * BLOCK])
 @pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/json", ""])
 @pytest.mark.parametrize("line", ["a b ", "ä", "x", "=3D", "-- "])
-def test_long_lines_of_a_body(octets: int, kind: str, line: str) -> None:
+def test_long_lines_of_a_body(length: int, kind: str, line: str) -> None:
     header = f"Content-Type: {kind}\n" if kind else ""
-    raw = crlf(f"MIME-Version: 1.0\n{header}\n" + (line * octets)[:octets] + "\nlast\n")
+    raw = crlf(f"MIME-Version: 1.0\n{header}\n" + (line * length)[:length] + "\nlast\n")
     found = rewritten(raw, SHORT_LINES)
     assert leaves(found)[0][2] == leaves(raw)[0][2]
     assert max(len(part) for part in found.partition(b"\r\n\r\n")[2].split(b"\r\n")) <= 78
@@ -201,7 +201,7 @@ def test_a_soft_line_break_makes_no_delimiter() -> None:  # RFC 2046 §5.1.1
         same_leaves(raw, rewritten(raw, SHORT_LINES))
 
 
-def test_what_is_signed_from_end_to_end_is_left_alone_or_not_sent() -> None:  # RFC 8551 §3.1.3
+def test_a_message_signed_end_to_end_is_unchanged_or_not_sent() -> None:  # RFC 8551 §3.1.3
     signed = crlf("""MIME-Version: 1.0
 Content-Type: multipart/signed; boundary=s; protocol="application/pgp-signature"; micalg=pgp-sha256
 
@@ -224,7 +224,7 @@ Content-Type: application/pgp-signature
     assert inner in found
 
 
-def test_parts_beyond_reckoning_are_no_reason_to_change_them() -> None:
+def test_too_many_or_too_deep_parts_are_not_converted() -> None:
     deep = "".join(f"Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n" for n in range(60))
     assert conversion(crlf(f"{deep}\nplain\n"), SEVEN_BIT) == []
     with pytest.raises(Unconvertible, match="deeply"):
@@ -314,7 +314,7 @@ def test_a_quote_that_is_lost_does_not_swallow_the_header(field: str) -> None:
     assert rewritten(crlf(f"{field}\n\nbody\n"), SEVEN_BIT).endswith(b"\r\n\r\nbody\r\n")
 
 
-def test_quoted_printable_with_what_is_none() -> None:
+def test_invalid_quoted_printable() -> None:
     raw = crlf("Content-Transfer-Encoding: quoted-printable\n\n= a =C3=B6 =x ü=\n")
     assert rewritten(raw, SEVEN_BIT).endswith(b"\r\n\r\n=3D a =C3=B6 =3Dx =C3=BC=\r\n")
 
@@ -324,7 +324,7 @@ def test_a_multipart_without_parts_is_sent_as_the_text_that_readers_show() -> No
     assert leaves(rewritten(raw, SEVEN_BIT)) == [("text/plain", "utf-8", crlf(GREETING + "\n"))]
 
 
-def test_where_no_encoded_word_may_stand() -> None:
+def test_places_without_encoded_words() -> None:
     raw = crlf("Received: from mü\n\tby x\nMessage-ID: <ä@x>\nno field ö\n\n")
     assert rewritten(raw, SEVEN_BIT) == b"Received: from m?\r\n\tby x\r\nMessage-ID: <?@x>\r\nno field ?\r\n\r\n"
 
@@ -337,7 +337,7 @@ def test_a_long_field_is_folded_at_white_space() -> None:
     raw = crlf(f"References: {value}\nSubject: x\n\nbody\n")
     for rules in (SHORT_LINES, ConversionRules(gentle=True)):
         found = rewritten(raw, rules)
-        assert found.replace(b"\r\n <", b" <") == raw, "unfolding gives it back (RFC 5322 §2.2.3)"
+        assert found.replace(b"\r\n <", b" <") == raw, "unfolding restores it (RFC 5322 §2.2.3)"
 
 
 def test_no_line_of_white_space_alone() -> None:  # RFC 5322 §3.2.2
@@ -360,7 +360,7 @@ def test_a_long_field_without_white_space(value: str, at: bytes) -> None:
         conversion(raw, ConversionRules(gentle=True))
 
 
-def test_a_blob_is_cut_but_not_inside_a_character() -> None:
+def test_a_long_word_is_cut_but_not_inside_a_character() -> None:
     raw = crlf("X-Blob:" + "€" * 2000 + "\n\n")
     found = rewritten(raw, SHORT_LINES)
     assert found.replace(b"\r\n ", b"") == raw
@@ -407,14 +407,14 @@ WORDS = st.sampled_from(
 
 
 @given(st.lists(WORDS, max_size=40), st.tuples(st.booleans(), st.just(998), st.booleans(), st.booleans()))
-def test_any_bytes_fit_afterwards_or_are_said_not_to(words: list[bytes], rules: tuple[bool, int, bool, bool]) -> None:
+def test_any_bytes_are_converted_or_refused(words: list[bytes], rules: tuple[bool, int, bool, bool]) -> None:
     raw = re.sub(rb"\r\n|\r|\n", b"\r\n", b"".join(words))
     with contextlib.suppress(Unconvertible):
         rewritten(raw, ConversionRules(*rules))
 
 
-def test_text_without_a_header_is_never_spoiled() -> None:
-    """Without an empty line all of a message is header (RFC 5322 §3.5), and no field's rules hold for its text."""
+def test_text_without_a_header_is_never_damaged() -> None:
+    """Without an empty line a message is all header (RFC 5322 §3.5), but its text need not obey the rules of fields."""
     with pytest.raises(Unconvertible):
         rewritten(crlf("Subject: x\nGrüße aus Köln\n"), SEVEN_BIT)
 
@@ -426,7 +426,7 @@ def test_a_report_stays_readable_without_decoding() -> None:
     assert b"\r\nStatus: 5.1.1\r\n" in found
 
 
-def test_an_equals_sign_before_an_byte_that_is_escaped() -> None:
+def test_an_equals_sign_before_an_escaped_byte() -> None:
     head = "Content-Transfer-Encoding: quoted-printable\n\n"
     assert rewritten(crlf(head + "a=ä=3D=\n"), SEVEN_BIT).endswith(b"a=3D=C3=A4=3D=\r\n")
 
@@ -439,7 +439,7 @@ def test_the_text_of_a_multipart_without_parts_can_still_be_read() -> None:
     assert conversion(crlf(head + "Hello\n").replace(b"8bit", b"7bit"), SEVEN_BIT) == []
 
 
-def test_an_inner_multipart_without_parts_ends_where_the_outer_goes_on() -> None:
+def test_an_inner_multipart_without_parts_ends_where_the_outer_continues() -> None:
     inner = "--o\nContent-Type: multipart/mixed; boundary=b\n\nGrüße\n--o\n\nlast\n--o--\n"
     found = email.message_from_bytes(
         rewritten(crlf("Content-Type: multipart/mixed; boundary=o\n\n" + inner), SEVEN_BIT)

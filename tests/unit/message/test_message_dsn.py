@@ -1,4 +1,4 @@
-"""Delivery status notifications: valid MIME, the RFC 3464 fields, and words that a person understands."""
+"""Delivery status notifications: valid MIME, the RFC 3464 fields, and a text for people."""
 
 import email
 import email.policy
@@ -124,7 +124,7 @@ def test_will_retry_until_is_for_delays_alone() -> None:
     assert b"Will-Retry-Until" not in build_dsn(replace(REPORT, recipients=(failed,)))
 
 
-def test_words_for_people_come_first() -> None:
+def test_the_text_for_people_comes_first() -> None:
     text = human(build_dsn(replace(REPORT, recipients=(FAILED, DELAYED))))
     assert text.startswith(
         'This is the mail system at mx.a.test. This is about your message with the subject "Hello". '
@@ -166,7 +166,7 @@ def test_other_actions(action: Action, subject: str) -> None:
     assert "bob@b.test" in human(raw)
 
 
-def test_the_gravest_action_names_the_subject() -> None:
+def test_the_most_severe_action_is_in_the_subject() -> None:
     raw = build_dsn(replace(REPORT, recipients=(DELAYED, FAILED)))
     assert first_value(raw, b"subject") == b"Your message could not be delivered"
 
@@ -193,7 +193,7 @@ def test_a_status_of_another_form_becomes_the_general_one(status: str) -> None:
     assert b"Status: 5.0.0\r\n" in build_dsn(replace(REPORT, recipients=(replace(FAILED, status=status),)))
 
 
-def test_full_message_comes_back_when_asked_for() -> None:
+def test_full_message_is_returned_on_request() -> None:
     raw = build_dsn(REPORT)
     assert kinds(summarise(raw)) == ["text/plain", "message/delivery-status", "message/rfc822"]
     assert body(raw, 3) == ORIGINAL
@@ -207,9 +207,9 @@ def test_full_message_comes_back_when_asked_for() -> None:
         replace(REPORT, recipients=(DELAYED,)),
         replace(REPORT, original=ORIGINAL + b"x" * MAX_RETURNED),
     ],
-    ids=["hdrs", "unsaid", "delayed", "long"],
+    ids=["hdrs", "default", "delayed", "long"],
 )
-def test_otherwise_only_its_header(report: DeliveryReport) -> None:
+def test_otherwise_only_the_header_is_returned(report: DeliveryReport) -> None:
     """RFC 3461 §4.3"""
     raw = build_dsn(report)
     assert kinds(summarise(raw))[2] == "text/rfc822-headers"
@@ -316,12 +316,14 @@ ANY = st.text(max_size=200)
 
 
 @given(ANY, ANY, ANY, ANY, st.binary(max_size=200), st.sampled_from(Ret))
-def test_text_of_others_never_starts_a_line(
-    name: str, said: str, orcpt: str, path: str, original: bytes, ret: Ret
+def test_text_of_other_hosts_never_starts_a_line(
+    name: str, diagnostic: str, orcpt: str, path: str, original: bytes, ret: Ret
 ) -> None:
-    recipient = replace(FAILED, final_recipient=name, diagnostic_code=said, original_recipient=orcpt, remote_mta=name)
+    recipient = replace(
+        FAILED, final_recipient=name, diagnostic_code=diagnostic, original_recipient=orcpt, remote_mta=name
+    )
     report = replace(
-        REPORT, return_path=path or "x", recipients=(recipient,), original=original, ret=ret, envelope_id=said
+        REPORT, return_path=path or "x", recipients=(recipient,), original=original, ret=ret, envelope_id=diagnostic
     )
     raw = build_dsn(report)
     assert b"\n" not in raw.replace(b"\r\n", b"")
@@ -343,7 +345,7 @@ LONG_LINE = b"Content-Type: text/html\r\n\r\n" + b"<p>word " * 300 + b"\r\n"
 
 
 def checked(report: DeliveryReport) -> EmailMessage:
-    """The report, valid in its lines and labels, as the standard library reads it."""
+    """Check the lines and labels of the report; return it as the standard library reads it."""
     raw = build_dsn(report)
     assert max(map(len, raw.split(b"\r\n"))) <= 998
     assert b"\n" not in raw.replace(b"\r\n", b"")
@@ -373,14 +375,14 @@ def test_an_original_with_long_lines(original: bytes, ret: Ret) -> None:
     checked(replace(REPORT, original=original, ret=ret))
 
 
-def test_long_lines_of_an_original_say_the_same() -> None:
+def test_long_lines_of_an_original_keep_their_content() -> None:
     returned = list(checked(replace(REPORT, original=LONG_FIELD + LONG_LINE)).iter_parts())[2]
     [inside] = cast("list[EmailMessage]", returned.get_payload())
     assert inside.get_payload(decode=True) == b"<p>word " * 300 + b"\r\n"
     assert "".join(inside["References"].split()) == "<a@example.org>" * 200
 
 
-def test_of_a_signed_original_with_long_lines_the_header_is_returned() -> None:
+def test_only_the_header_of_a_signed_original_with_long_lines_is_returned() -> None:
     signed = b"Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\n" + b"x" * 2000 + b"\r\n--s--\r\n"
     report = checked(replace(REPORT, original=signed))
     assert [part.get_content_type() for part in report.iter_parts()][2] == "text/rfc822-headers"
@@ -395,7 +397,7 @@ ANY_TEXT = st.one_of(st.text(max_size=80), st.sampled_from(["x" * 3000, "550 " +
 
 
 @given(
-    st.binary(max_size=200).map(lambda octets: octets.replace(b"|", LONG_FIELD)),
+    st.binary(max_size=200).map(lambda data: data.replace(b"|", LONG_FIELD)),
     ANY_TEXT,
     ANY_TEXT,
     st.one_of(st.none(), ANY_TEXT),
@@ -403,15 +405,15 @@ ANY_TEXT = st.one_of(st.text(max_size=80), st.sampled_from(["x" * 3000, "550 " +
     st.sampled_from([*Action]),
     st.sampled_from([None, *Ret]),
 )
-def test_whatever_others_said_the_report_is_valid(
-    original: bytes, said: str, host: str, orcpt: str | None, to: str, action: Action, ret: Ret | None
+def test_the_report_is_valid_for_any_text_of_other_hosts(
+    original: bytes, diagnostic: str, host: str, orcpt: str | None, to: str, action: Action, ret: Ret | None
 ) -> None:
     recipient = replace(
         FAILED,
         action=action,
-        diagnostic_code=said,
+        diagnostic_code=diagnostic,
         remote_mta=host,
         original_recipient=orcpt,
-        final_recipient=f"{said}@x",
+        final_recipient=f"{diagnostic}@x",
     )
     checked(replace(REPORT, original=original, recipients=(recipient,), return_path=to, envelope_id=orcpt, ret=ret))

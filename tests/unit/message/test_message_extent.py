@@ -1,4 +1,4 @@
-"""A summary says what it left out, one of an older program is taken for whole only where nothing can be missing."""
+"""A summary marks omissions; one of an older version counts as complete only where nothing can be missing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def parts(count: int, header: bytes = b"") -> bytes:
     return MIXED + (b"--b\r\n" + header + b"\r\nx\r\n") * count + b"--b--\r\n"
 
 
-# (message, is the envelope whole, is the structure)
+# (message, is the envelope complete, is the structure complete)
 MESSAGES = {
     "plain": (PLAIN, True, True),
     "forwarded": (FORWARD, True, True),
@@ -57,7 +57,7 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_what_was_left_out_is_said(name: str) -> None:
+def test_omissions_are_marked(name: str) -> None:
     raw, envelope, structure = MESSAGES[name]
     summary = summarise(raw)
     assert (has_whole_envelope(summary), has_whole_structure(summary)) == (envelope, structure)
@@ -71,12 +71,12 @@ def test_what_was_left_out_is_said(name: str) -> None:
     assert MessageSummary.FromString(whole.SerializeToString()) == whole
 
 
-def test_all_fields_of_the_envelope_are_kept_or_said_to_be_left_out() -> None:
+def test_all_fields_of_the_envelope_are_kept_or_marked_as_omitted() -> None:
     assert {name.decode() for name in ENVELOPE_FIELDS} <= CACHED_HEADERS
 
 
 def before(summary: MessageSummary) -> MessageSummary:
-    """As older programs made it."""
+    """Return the summary that older versions made."""
     found = MessageSummary.FromString(summary.SerializeToString())
     found.ClearField("envelope_extent")
     found.ClearField("body_extent")
@@ -84,7 +84,7 @@ def before(summary: MessageSummary) -> MessageSummary:
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_rows_of_older_programs(name: str) -> None:
+def test_rows_of_older_versions(name: str) -> None:
     raw, envelope, structure = MESSAGES[name]
     old = before(summarise(raw))
     assert not is_surely_whole(old.SerializeToString())
@@ -94,7 +94,7 @@ def test_rows_of_older_programs(name: str) -> None:
         assert has_whole_envelope(old) and has_whole_structure(old)
 
 
-def test_an_older_list_of_as_many_entries_as_were_read_is_not_whole() -> None:
+def test_an_older_list_of_the_maximum_length_is_not_complete() -> None:
     old = before(summarise(b"To: " + b":;" * 3000 + b"\r\n\r\n"))
     assert len(old.envelope.to) == STORED.addresses
     assert not has_whole_envelope(old)
@@ -107,7 +107,7 @@ PIECES = (
 
 
 @given(st.lists(st.tuples(st.sampled_from(PIECES), st.integers(1, 400))))
-def test_an_older_summary_taken_for_whole_is(pieces: list[tuple[bytes, int]]) -> None:
+def test_an_older_summary_that_counts_as_complete_is_complete(pieces: list[tuple[bytes, int]]) -> None:
     summary = summarise(b"".join(piece * count for piece, count in pieces))
     old = before(summary)
     assert not has_whole_envelope(old) or has_whole_envelope(summary)
@@ -115,7 +115,7 @@ def test_an_older_summary_taken_for_whole_is(pieces: list[tuple[bytes, int]]) ->
 
 
 def test_bounds_hold_for_whole_summaries() -> None:
-    """Of a message made to have too much of everything."""
+    """The message exceeds every limit."""
     bounds = Bounds(parts=10, depth=3, header=2000, headers=5000, addresses=20, envelope=300, structure=200)
     raw = b"Subject: x\r\n" + to(1000)[:-2] + parts(50, b"Content-Description: " + b"d" * 50 + b"\r\n")
     summary = summarise(raw, bounds)

@@ -1,4 +1,4 @@
-"""Headers as fields: where they end, their raw slices and unfolded text, and subsets of them."""
+"""Headers as fields: their ends, raw slices and unfolded text, and subsets of them."""
 
 import pytest
 from hypothesis import given
@@ -37,7 +37,7 @@ def test_fields_have_lower_case_names_and_raw_slices() -> None:
     ]
 
 
-def test_lines_that_are_no_field_have_no_name() -> None:
+def test_lines_that_are_not_a_field_have_no_name() -> None:
     raw = b" continues nothing\nno colon\n: no name\nA: b"
     assert [name for name, _ in fields(raw)] == [b"", b"", b"", b"a"]
 

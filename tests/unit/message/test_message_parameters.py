@@ -84,7 +84,7 @@ TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=2
 
 
 @given(st.lists(st.tuples(TOKEN, TEXT), max_size=6))
-def test_quoted_values_come_back(pairs: list[tuple[str, str]]) -> None:
+def test_quoted_values_round_trip(pairs: list[tuple[str, str]]) -> None:
     quoted = [(name, value.replace("\\", "\\\\").replace('"', '\\"')) for name, value in pairs]
     text = "; ".join(f'{name}="{value}"' for name, value in quoted)
     assert parameters(text.encode()) == [(name.encode(), value.encode()) for name, value in pairs]

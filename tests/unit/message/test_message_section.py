@@ -23,51 +23,51 @@ EXAMPLE = (
 )
 
 
-def octets(raw: bytes, path: tuple[int, ...], text: SectionText = SectionText.WHOLE) -> bytes | None:
+def read(raw: bytes, path: tuple[int, ...], text: SectionText = SectionText.WHOLE) -> bytes | None:
     found = section_bytes(summarise(raw), StoredSection(path, text))
     return None if found is None else found.of(raw)
 
 
 @pytest.mark.parametrize("number", ["1", "2", "3.1", "3.2", "4.1", "4.2.1", "4.2.2.1", "4.2.2.2"])
 def test_leaves_of_the_example(number: str) -> None:
-    assert octets(EXAMPLE, tuple(map(int, number.split(".")))) == f"part {number}".encode()
+    assert read(EXAMPLE, tuple(map(int, number.split(".")))) == f"part {number}".encode()
 
 
 def test_whole_header_and_text_of_the_message() -> None:
     header = b"Subject: top\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n"
-    assert octets(EXAMPLE, ()) == EXAMPLE
-    assert octets(EXAMPLE, (), SectionText.HEADER) == header
-    assert octets(EXAMPLE, (), SectionText.TEXT) == EXAMPLE[len(header) :]
-    assert octets(EXAMPLE, (), SectionText.MIME) is None
+    assert read(EXAMPLE, ()) == EXAMPLE
+    assert read(EXAMPLE, (), SectionText.HEADER) == header
+    assert read(EXAMPLE, (), SectionText.TEXT) == EXAMPLE[len(header) :]
+    assert read(EXAMPLE, (), SectionText.MIME) is None
 
 
 def test_embedded_messages() -> None:
     header = b"Subject: three\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
-    assert octets(EXAMPLE, (3,), SectionText.HEADER) == header
-    whole, text = octets(EXAMPLE, (3,)), octets(EXAMPLE, (3,), SectionText.TEXT)
+    assert read(EXAMPLE, (3,), SectionText.HEADER) == header
+    whole, text = read(EXAMPLE, (3,)), read(EXAMPLE, (3,), SectionText.TEXT)
     assert text is not None
     assert whole == header + text
-    four = octets(EXAMPLE, (4, 2), SectionText.HEADER)
+    four = read(EXAMPLE, (4, 2), SectionText.HEADER)
     assert four is not None
     assert four.startswith(b"Subject: four-two\r\n")
 
 
 def test_mime_headers() -> None:
-    assert octets(EXAMPLE, (1,), SectionText.MIME) == b"Content-Type: text/plain\r\n\r\n"
-    assert octets(EXAMPLE, (3, 1), SectionText.MIME) == b"\r\n"
-    assert octets(EXAMPLE, (4, 2, 2), SectionText.MIME) == b"Content-Type: multipart/alternative; boundary=e\r\n\r\n"
+    assert read(EXAMPLE, (1,), SectionText.MIME) == b"Content-Type: text/plain\r\n\r\n"
+    assert read(EXAMPLE, (3, 1), SectionText.MIME) == b"\r\n"
+    assert read(EXAMPLE, (4, 2, 2), SectionText.MIME) == b"Content-Type: multipart/alternative; boundary=e\r\n\r\n"
 
 
 @pytest.mark.parametrize("path", [(5,), (0,), (1, 1), (2, 1), (3, 3), (4, 3), (4, 1, 1), (4, 2, 2, 3), (-1,)])
 def test_paths_that_lead_nowhere(path: tuple[int, ...]) -> None:
     assert part_at(summarise(EXAMPLE), path) is None
-    assert octets(EXAMPLE, path) is None
+    assert read(EXAMPLE, path) is None
 
 
 @pytest.mark.parametrize("path", [(1,), (4,), (4, 1)])
 def test_only_messages_have_header_and_text(path: tuple[int, ...]) -> None:
-    assert octets(EXAMPLE, path, SectionText.HEADER) is None
-    assert octets(EXAMPLE, path, SectionText.TEXT) is None
+    assert read(EXAMPLE, path, SectionText.HEADER) is None
+    assert read(EXAMPLE, path, SectionText.TEXT) is None
 
 
 def test_charset() -> None:
@@ -77,17 +77,17 @@ def test_charset() -> None:
 
 def test_every_message_has_a_part_1() -> None:
     raw = b"Subject: x\r\n\r\nbody"
-    assert octets(raw, (1,)) == b"body"
-    assert octets(raw, (1,), SectionText.MIME) == b"Subject: x\r\n\r\n"
-    assert octets(raw, (2,)) is None
-    assert octets(raw, (1, 1)) is None
+    assert read(raw, (1,)) == b"body"
+    assert read(raw, (1,), SectionText.MIME) == b"Subject: x\r\n\r\n"
+    assert read(raw, (2,)) is None
+    assert read(raw, (1, 1)) is None
 
 
 def test_a_message_that_is_an_embedded_message() -> None:
     raw = b"Content-Type: message/rfc822\r\n\r\nSubject: in\r\n\r\ninner"
-    assert octets(raw, (1,)) == b"Subject: in\r\n\r\ninner"
-    assert octets(raw, (1,), SectionText.HEADER) == b"Subject: in\r\n\r\n"
-    assert octets(raw, (1, 1)) == b"inner"
+    assert read(raw, (1,)) == b"Subject: in\r\n\r\ninner"
+    assert read(raw, (1,), SectionText.HEADER) == b"Subject: in\r\n\r\n"
+    assert read(raw, (1, 1)) == b"inner"
 
 
 def test_embedded_message_without_parts_has_a_part_1() -> None:
@@ -95,9 +95,9 @@ def test_embedded_message_without_parts_has_a_part_1() -> None:
         b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: message/rfc822\r\n\r\n"
         b"Subject: in\r\n\r\ninner\r\n--x--\r\n"
     )
-    assert octets(raw, (1, 1)) == b"inner"
-    assert octets(raw, (1, 1), SectionText.MIME) == b"Subject: in\r\n\r\n"
-    assert octets(raw, (1, 2)) is None
+    assert read(raw, (1, 1)) == b"inner"
+    assert read(raw, (1, 1), SectionText.MIME) == b"Subject: in\r\n\r\n"
+    assert read(raw, (1, 2)) is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Decoding a piece at a time gives what decoding at once gives."""
+"""Decoding piece by piece gives the same text as decoding the whole."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_quoted_printable(body: bytes, piece: int) -> None:
 @pytest.mark.parametrize("before", [b"a", b"a=", b"=", b""])
 @pytest.mark.parametrize("after", [b"\r\nb", b"\nb", b"\rb", b"b", b""])
 def test_white_space_of_many_pieces(before: bytes, after: bytes) -> None:
-    """Only what stands behind it tells whether it is text."""
+    """Only the bytes behind white space show whether it is text."""
     body = before + b" \t" * 50 + after
     pieces = list(decoded_pieces(memoryview(body), b"quoted-printable", piece=10))
     assert b"".join(pieces) == decode_transfer(body, b"QUOTED-PRINTABLE")
@@ -46,15 +46,15 @@ def test_an_escape_of_a_long_line_is_not_cut(piece: int) -> None:
 @given(st.text("aé漢😀\n", max_size=40), st.sampled_from(_CHARSETS), st.data())
 def test_charsets(text: str, charset: str, data: st.DataObject) -> None:
     try:
-        octets = text.encode(charset, "replace")
+        chunk = text.encode(charset, "replace")
     except LookupError:
-        octets = text.encode()
-    octets = octets[: data.draw(st.integers(0, len(octets)))]
-    pieces = text_pieces(memoryview(octets), b"8bit", charset, piece=data.draw(_pieces))
-    assert "".join(pieces) == decode_part_text(octets, b"8bit", charset)
+        chunk = text.encode()
+    chunk = chunk[: data.draw(st.integers(0, len(chunk)))]
+    pieces = text_pieces(memoryview(chunk), b"8bit", charset, piece=data.draw(_pieces))
+    assert "".join(pieces) == decode_part_text(chunk, b"8bit", charset)
 
 
-def test_a_piece_is_never_longer_than_was_asked() -> None:
+def test_a_piece_is_never_longer_than_requested() -> None:
     body = b"YWJj" * 10_000
     assert max(map(len, decoded_pieces(memoryview(body), b"base64", piece=1000))) <= 1000
     assert max(map(len, text_pieces(memoryview(body), b"base64", "utf-8", piece=1000))) <= 1000

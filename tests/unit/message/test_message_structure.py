@@ -67,7 +67,7 @@ def test_multipart_without_parts_shows_its_text(body: str) -> None:
     assert tree(raw) == ("MULTIPART/MIXED", [("TEXT/PLAIN", crlf(body))])
 
 
-def test_multipart_closed_at_once() -> None:
+def test_multipart_closed_immediately() -> None:
     raw = crlf("Content-Type: multipart/mixed; boundary=x\n\n--x--\nepilogue\n")
     assert tree(raw) == ("MULTIPART/MIXED", [("TEXT/PLAIN", b"")])
 

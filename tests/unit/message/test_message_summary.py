@@ -63,7 +63,7 @@ def test_bytes_stay_as_they_are() -> None:
     assert cached_header_fields(summary, ["subject"]) == b"Subject: =?utf-8?q?a?= \xe9\r\n\r\n"
 
 
-def test_a_view_is_as_good_as_bytes() -> None:
+def test_a_view_gives_the_same_summary_as_bytes() -> None:
     assert summarise(memoryview(RAW)) == summarise(RAW)
 
 
@@ -81,11 +81,11 @@ def test_cached_fields_in_the_order_of_the_message() -> None:
     assert cached_header_fields(summary, []) == b"\r\n"
 
 
-def test_no_answer_for_names_that_are_not_cached() -> None:
+def test_names_that_are_not_cached_are_unknown() -> None:
     assert cached_header_fields(summarise(RAW), ["Subject", "Received"]) is None
 
 
-def test_no_answer_from_another_version() -> None:
+def test_a_cache_of_another_version_is_ignored() -> None:
     summary = summarise(RAW)
     summary.version = SUMMARY_VERSION + 1
     assert cached_header_fields(summary, ["Subject"]) is None
@@ -108,7 +108,7 @@ def test_no_answer_from_another_version() -> None:
     ],
     ids=["thunderbird", "apple", "mutt", "k9", "mbsync", "webmail"],
 )
-def test_what_clients_ask_for_is_cached(names: str) -> None:
+def test_fields_that_clients_request_are_cached(names: str) -> None:
     summary = summarise(RAW)
     assert cached_header_fields(summary, names.split()) == header_fields(RAW[: split_header(RAW)], names.split())
 
@@ -135,7 +135,7 @@ def test_total_of_cached_fields_is_bounded_longest_first() -> None:
     assert sum(len(field.raw) for field in summary.headers) <= limits.HEADERS_KEPT
 
 
-def test_a_header_that_was_not_read_to_its_end_answers_nothing() -> None:
+def test_a_header_that_was_not_read_to_its_end_is_unknown() -> None:
     raw = b"Subject: x\r\n" + b"X-Long: y\r\n" * (limits.MAX_HEADER // 10) + b"To: a@b.test\r\n\r\nbody"
     summary = summarise(raw)
     assert set(summary.headers_left_out) == CACHED_HEADERS

@@ -1,4 +1,4 @@
-"""Encoded words, transfer encodings, charsets and dates: the RFCs' examples, and what senders get wrong."""
+"""Encoded words, transfer encodings, charsets and dates: the RFCs' examples, and common mistakes of senders."""
 
 import encodings
 from datetime import UTC, datetime
@@ -51,7 +51,7 @@ def test_raw_8_bit_headers(value: bytes, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoded", "octets"),
+    ("encoded", "data"),
     [
         # RFC 2045 §6.7 rule 3: what transports added at the end of a line is deleted.
         (b"hello  \r\nbar", b"hello\r\nbar"),
@@ -61,24 +61,24 @@ def test_raw_8_bit_headers(value: bytes, text: str) -> None:
         (b"the end \t", b"the end"),
         (b" \r\n \r\n ", b"\r\n\r\n"),
         (b" in  the middle \tof a line", b" in  the middle \tof a line"),
-        # ... and what was encoded is kept.
+        # ... and encoded white space is kept.
         (b"hello=20\r\nbar=09", b"hello \r\nbar\t"),
         (b"hello =20 \r\n", b"hello  \r\n"),
-        # Rule 5: a soft line break, with what was added behind it
+        # Rule 5: a soft line break, with white space that a transport added behind it
         (b"foo=\r\nbar", b"foobar"),
         (b"foo\t= \t\r\n=62ar", b"foo\tbar"),
         (b"foo =\nbar", b"foo bar"),
         (b"foo= ", b"foo"),
         (b"foo=", b"foo"),
-        # a lone CR ends its line and no more than that
+        # a lone CR ends only its line
         (b"foo=\rbar\rbaz\nend", b"foobar\rbaz\nend"),
-        # no quoted-printable: left as it is
+        # not quoted-printable: unchanged
         (b"a = b", b"a = b"),
         (b"50=% =x4", b"50=% =x4"),
     ],
 )
-def test_quoted_printable(encoded: bytes, octets: bytes) -> None:
-    assert decode_transfer(encoded, b"Quoted-Printable") == octets
+def test_quoted_printable(encoded: bytes, data: bytes) -> None:
+    assert decode_transfer(encoded, b"Quoted-Printable") == data
 
 
 @given(st.binary())
@@ -89,17 +89,17 @@ def test_decoding_never_raises(value: bytes) -> None:
 
 
 @given(st.binary(max_size=50), st.text(max_size=20))
-def test_any_charset_label_gives_text(octets: bytes, label: str) -> None:
-    assert isinstance(decode_charset(octets, label), str)
+def test_any_charset_label_gives_text(data: bytes, label: str) -> None:
+    assert isinstance(decode_charset(data, label), str)
 
 
 @given(st.binary(max_size=50), st.sampled_from(sorted({*aliases, *aliases.values()})))
-def test_any_bytes_in_any_charset_give_text(octets: bytes, label: str) -> None:
-    assert isinstance(decode_charset(octets, label), str)
+def test_any_bytes_in_any_charset_give_text(data: bytes, label: str) -> None:
+    assert isinstance(decode_charset(data, label), str)
 
 
 def test_unknown_labels_do_not_reach_the_codec_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The registry would look for a file, and remember the label for ever."""
+    """The registry would search for a module, and keep the label for ever."""
     cache: dict[str, object] = {}
     monkeypatch.setattr(encodings, "_cache", cache)
     for number in range(100):
@@ -108,7 +108,7 @@ def test_unknown_labels_do_not_reach_the_codec_registry(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("octets", "charset", "text"),
+    ("data", "charset", "text"),
     [
         (b"caf\xe9", "iso-8859-1", "café"),
         (b"\x80", "ISO-8859-1", "€"),
@@ -127,8 +127,8 @@ def test_unknown_labels_do_not_reach_the_codec_registry(monkeypatch: pytest.Monk
         (b"abc", "x\0y", "abc"),
     ],
 )
-def test_decode_charset(octets: bytes, charset: str, text: str) -> None:
-    assert decode_charset(octets, charset) == text
+def test_decode_charset(data: bytes, charset: str, text: str) -> None:
+    assert decode_charset(data, charset) == text
 
 
 @pytest.mark.parametrize(
@@ -194,6 +194,6 @@ def test_parse_date_never_raises(value: bytes) -> None:
 
 
 @given(st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2100, 1, 1)))
-def test_dates_come_back(moment: datetime) -> None:
+def test_dates_round_trip(moment: datetime) -> None:
     text = moment.strftime("%a, %d %b %Y %H:%M:%S +0000").encode()
     assert parse_date(text) == moment.replace(microsecond=0, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""What acceptance changes in a header, and that it changes nothing else."""
+"""The changes of acceptance to a header, and nothing else."""
 
 from datetime import UTC, datetime
 
@@ -31,7 +31,7 @@ def test_a_loop_is_many_received_fields() -> None:
     assert is_looping(words + b"Received: a\r\nRECEIVED : b\r\nreceived: c\r\n\r\n", 3)
 
 
-def test_add_trace_stands_in_front() -> None:
+def test_add_trace_prepends_fields() -> None:
     assert add_trace(b"A: b\r\n\r\nx", b"Received: y\r\n\tz\r\n") == b"Received: y\r\n\tz\r\nA: b\r\n\r\nx"
 
 
@@ -42,7 +42,7 @@ def test_a_message_cannot_continue_our_trace_header() -> None:
 
 
 @pytest.mark.parametrize("block", [b"", b"Received: y", b"Received: y\n", b" folded\r\n", b"\r\nA: b\r\n"])
-def test_add_trace_refuses_what_is_no_header_block(block: bytes) -> None:
+def test_add_trace_refuses_an_invalid_header_block(block: bytes) -> None:
     with pytest.raises(ValueError, match="header block"):
         add_trace(b"A: b\r\n\r\n", block)
 
@@ -66,7 +66,7 @@ def test_remove_header() -> None:
         "mx.test(c); none",
     ],
 )
-def test_forged_results_of_our_own_are_removed(value: str) -> None:
+def test_forged_results_of_our_host_are_removed(value: str) -> None:
     raw = f"A: b\r\nAuthentication-Results: {value}\r\nC: d\r\n\r\nx".encode()
     assert remove_authentication_results(raw, "mx.Test") == b"A: b\r\nC: d\r\n\r\nx"
 
@@ -96,7 +96,7 @@ def test_missing_date_and_message_id_are_added() -> None:
     assert summarise(complete).envelope.message_id == b"<1@x.test>"
 
 
-def test_only_what_is_missing_is_added() -> None:
+def test_only_missing_fields_are_added() -> None:
     dated = b"DATE: yesterday\r\n\r\n"
     assert ensure_date_and_message_id(dated, NOW, "<1@x.test>") == b"Message-ID: <1@x.test>\r\n" + dated
     complete = b"date: x\r\nmessage-id: <2@x.test>\r\n\r\n"

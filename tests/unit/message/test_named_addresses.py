@@ -1,4 +1,4 @@
-"""What some reader may take for an address in a list that is not of its grammar."""
+"""Texts in a malformed list that some mail program may take for an address."""
 
 import pytest
 from hypothesis import given
@@ -68,7 +68,7 @@ def test_a_possible_address(value: bytes) -> None:
         b"Bob",
     ],
 )
-def test_what_can_be_understood_in_two_ways(value: bytes) -> None:
+def test_ambiguous_lists(value: bytes) -> None:
     assert not named_addresses(value).readable
 
 
@@ -112,7 +112,7 @@ _PIECES = st.sampled_from(
 
 @given(st.lists(_PIECES, max_size=14).map(b"".join))
 def test_no_list_hides_an_address(value: bytes) -> None:
-    """Without quoting, comments and literals every `@` has its address among those that are found."""
+    """Without quoting, comments and literals the function finds the address of every `@`."""
     found = named_addresses(value)
     if not set(value) & set(b'"(\\[') and b"@b.example" in value:
         assert any(b"b.example" in domain for _, domain in (*found.certain, *found.possible))

@@ -1,5 +1,5 @@
-"""Whatever a message holds, wherever it goes and whatever the host says: each recipient has a result with a reason, and
-nothing unexpected is raised."""
+"""For any message, address and reply of the host, each recipient gets a result with a reason, and the relay raises no
+unexpected error."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ SAID = st.one_of(
     st.sampled_from(
         [DROP, RESET, SILENT, KEEP_THEN_DROP, "", "250", "250-", "421 x", "354", "550-a\r\n550 b", "999 x"]
     ),
-    st.binary(max_size=40).map(lambda octets: octets.decode("utf-8", "surrogateescape")),
+    st.binary(max_size=40).map(lambda data: data.decode("utf-8", "surrogateescape")),
     st.tuples(st.sampled_from([220, 250, 354, 450, 550, 552, 199]), st.binary(max_size=20)).map(
-        lambda said: f"{said[0]} {said[1].decode('utf-8', 'surrogateescape')}"
+        lambda reply: f"{reply[0]} {reply[1].decode('utf-8', 'surrogateescape')}"
     ),
     st.just(then_drop("250 2.0.0 Ok")),
 )
@@ -91,6 +91,6 @@ async def test_every_recipient_has_a_result_with_a_reason(
         assert result.text
         assert result.text.isprintable()
         if result.result is RelayResult.DELIVERED and not script.keys() & {"DATA", "MESSAGE"}:
-            assert remote.messages, "only a host that has the message can have taken it"
+            assert remote.messages, "only a host that has the message can have accepted it"
         if result.result is not RelayResult.DELIVERED:
             assert result.status[0] == ("5" if result.result is RelayResult.FAILED else "4")

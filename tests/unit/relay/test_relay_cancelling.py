@@ -1,4 +1,4 @@
-"""Loops end when they are cancelled, also one that lost the first cancellation."""
+"""Cancelled loops end, even one that lost the first cancellation."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from paquebot.relay.queue.consumer import _end
 
 
 async def deaf(times: int) -> None:
-    """Loses so many cancellations, as `asyncio.wait_for` of Python 3.11 may."""
+    """Swallow `count` cancellations, as `asyncio.wait_for` of Python 3.11 may."""
     while True:
         try:
             await asyncio.Event().wait()

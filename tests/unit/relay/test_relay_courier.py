@@ -31,7 +31,7 @@ RAW = b"Subject: x\r\n\r\nHello\r\n"
 
 
 class Road:
-    """A courier, and what it reported of deliveries as they happened."""
+    """A courier, and the deliveries that it reported."""
 
     def __init__(self, dns: DnsServer, client: SmtpClientSettings, routes: Sequence[str] = (), ca: str = "") -> None:
         self.pool = SessionPool(handshake(ca=ca), client)
@@ -125,7 +125,7 @@ async def test_the_next_host_when_the_first_cannot(road: Road, port: int, troubl
         assert len(two.messages) == 1
 
 
-async def test_only_deferred_recipients_go_on_to_the_next_host(road: Road, port: int) -> None:
+async def test_only_deferred_recipients_are_sent_to_the_next_host(road: Road, port: int) -> None:
     def rcpt(line: str) -> str:
         return {"a": "250 Ok", "b": "450 4.2.0 Later", "c": "550 5.1.1 No"}[line[9]]
 
@@ -140,7 +140,7 @@ async def test_only_deferred_recipients_go_on_to_the_next_host(road: Road, port:
 
 
 @pytest.mark.parametrize("answer", [DROP, "451 4.3.0 Later", then_drop("421 4.3.2 Bye")])
-async def test_a_host_that_may_have_the_message_is_not_doubled(road: Road, port: int, answer: object) -> None:
+async def test_no_other_host_gets_a_message_that_one_may_have(road: Road, port: int, answer: object) -> None:
     async with first(port, {"MESSAGE": answer}), second(port) as two:
         [(name, result)] = (await road.carry("a")).items()
         assert (name, result.split()[0]) == ("a", "deferred")
@@ -163,13 +163,13 @@ async def test_permanent_only_if_every_host_refuses(road: Road, port: int) -> No
             assert carried.unreachable is None
 
 
-async def test_a_domain_that_is_not_there(road: Road) -> None:
+async def test_a_domain_that_does_not_exist(road: Road) -> None:
     carried = await road.carried("a", domain="nothere.example.net")
     assert summary(carried.outcomes) == {"a": "failed 5.1.2"}
     assert carried.unreachable is None
 
 
-async def test_an_open_connection_is_used_again(road: Road, port: int) -> None:
+async def test_an_open_connection_is_reused(road: Road, port: int) -> None:
     async with first(port) as one:
         for name in ("a", "b", "c"):
             await road.carry(name)
@@ -177,7 +177,7 @@ async def test_an_open_connection_is_used_again(road: Road, port: int) -> None:
         assert [line for line in one.commands() if line.startswith(("EHLO", "RSET"))] == ["EHLO relay.example.org"]
 
 
-async def test_an_idle_connection_is_closed_politely(port: int) -> None:
+async def test_an_idle_connection_is_closed_with_quit(port: int) -> None:
     async with travelling(SmtpClientSettings(port=port, idle=Seconds(0.05))) as road, first(port) as one:
         await road.carry("a")
         await one.until(lambda: one.connections[0].closed)
@@ -194,7 +194,7 @@ async def test_a_connection_carries_a_bounded_number_of_messages(port: int) -> N
 
 
 @pytest.mark.parametrize("end", [DROP, then_drop("421 4.4.2 Idle too long")])
-async def test_a_connection_that_died_while_it_waited_is_no_failure(road: Road, port: int, end: object) -> None:
+async def test_a_connection_lost_while_idle_is_no_failure(road: Road, port: int, end: object) -> None:
     async with first(port) as one:
         await road.carry("a")
         one.on["MAIL"] = lambda line: end if len(one.connections) == 1 else "250 Ok"  # type: ignore[assignment,return-value]
@@ -202,17 +202,19 @@ async def test_a_connection_that_died_while_it_waited_is_no_failure(road: Road, 
         assert len(one.connections) == 2
 
 
-async def test_a_crowd_of_recipients_is_split(port: int) -> None:
+async def test_many_recipients_are_split_into_transactions(port: int) -> None:
     async with travelling(SmtpClientSettings(port=port, recipients=100)) as road, first(port) as one:
         outcomes = await road.carry(*(f"r{n}" for n in range(250)))
         assert {result.split()[0] for result in outcomes.values()} == {"delivered"}
         assert [len(message.rcpt) for message in one.messages] == [100, 100, 50]
         assert len(one.connections) == 1
-        assert [len(names) for names in road.delivered] == [100, 100, 50], "each recorded before the next begins"
+        assert [len(names) for names in road.delivered] == [100, 100, 50], (
+            "each transaction is recorded before the next begins"
+        )
 
 
 @pytest.mark.parametrize("refusal", ["452 4.5.3 Too many recipients", "452 Too many", "552 Too many"])
-async def test_too_many_for_the_host_go_in_a_further_transaction(road: Road, port: int, refusal: str) -> None:
+async def test_recipients_above_the_host_s_limit_go_in_another_transaction(road: Road, port: int, refusal: str) -> None:
     counts: list[int] = [0]
 
     def rcpt(line: str) -> str:
@@ -226,14 +228,14 @@ async def test_too_many_for_the_host_go_in_a_further_transaction(road: Road, por
         assert two.connections == []
 
 
-async def test_a_host_that_takes_no_recipient_is_not_asked_forever(road: Road, port: int) -> None:
+async def test_a_host_that_accepts_no_recipient_is_not_retried_for_ever(road: Road, port: int) -> None:
     async with first(port, {"RCPT": "452 4.5.3 Too many"}) as one:
         outcomes = await road.carry("a", "b")
         assert {result.split()[0] for result in outcomes.values()} == {"deferred"}
-        assert sum(line.startswith("MAIL") for line in one.said) == 1
+        assert sum(line.startswith("MAIL") for line in one.all_commands) == 1
 
 
-async def test_the_login_goes_to_the_smart_host_alone(tmp_path: Path, port: int) -> None:
+async def test_only_the_smart_host_gets_the_login(tmp_path: Path, port: int) -> None:
     certificates = authority(tmp_path, "first.example.net")
     client = SmtpClientSettings(port=port, user="us", password=Secret("secret"))
     routes = ["*=[first.example.net]", "direct.test=[second.example.net]"]
@@ -249,19 +251,19 @@ async def test_the_login_goes_to_the_smart_host_alone(tmp_path: Path, port: int)
             assert [m.login for m in two.messages] == [""]
 
 
-async def test_the_login_is_not_shown_to_a_host_without_a_valid_certificate(tmp_path: Path, port: int) -> None:
+async def test_a_host_without_a_valid_certificate_does_not_get_the_login(tmp_path: Path, port: int) -> None:
     certificates = authority(tmp_path, "first.example.net")
     client = SmtpClientSettings(port=port, user="us", password=Secret("secret"))
     async with travelling(client, ["*=[first.example.net]"]) as road:
         async with first(port, tls=certificates.self_signed, extensions=("AUTH PLAIN",)) as one:
             assert await road.carry("a") == {"a": "deferred 4.7.5 first.example.net"}
-            assert not any(line.startswith("AUTH") for line in one.said)
+            assert not any(line.startswith("AUTH") for line in one.all_commands)
 
 
-async def test_cut_off_in_a_transaction_leaves_no_open_connection(road: Road, port: int) -> None:
+async def test_a_cancelled_transaction_leaves_no_open_connection(road: Road, port: int) -> None:
     async with first(port, {"RCPT": SILENT}) as one:
         carrying = asyncio.create_task(road.carried("a"))
-        await one.until(lambda: any(line.startswith("MAIL") for line in one.said))
+        await one.until(lambda: any(line.startswith("MAIL") for line in one.all_commands))
         carrying.cancel()
         await asyncio.wait((carrying,))
         assert carrying.cancelled()

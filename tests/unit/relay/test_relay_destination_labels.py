@@ -1,4 +1,4 @@
-"""Destinations in metrics: a bounded number of names, whatever domains people invent."""
+"""Destinations in metrics: a bounded number of names for any number of domains."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_further_destinations_are_counted_together(clock: Clock) -> None:
     assert named() == {"a.test", "b.test", "other"}
 
 
-def test_every_series_of_a_destination_begins_at_once(clock: Clock) -> None:
+def test_every_series_of_a_destination_exists_from_the_start(clock: Clock) -> None:
     labels = DestinationLabels(DestinationLabelSettings(limit=2, always=()), clock)
     labels.unreachable("a.test")
     for outcome in RelayResult:
@@ -68,7 +68,7 @@ def test_every_series_of_a_destination_begins_at_once(clock: Clock) -> None:
     assert value("paquebot_relay_destination_unreachable_total", destination="a.test") == 1
 
 
-def test_settings_name_some_always(clock: Clock) -> None:
+def test_destinations_in_the_settings_always_have_a_name(clock: Clock) -> None:
     labels = DestinationLabels(DestinationLabelSettings(limit=2, always=("big.test",)), clock)
     assert delivered("big.test") == 0
     for destination in ("a.test", "b.test", "big.test"):
@@ -79,7 +79,7 @@ def test_settings_name_some_always(clock: Clock) -> None:
     assert (delivered("big.test"), delivered("other")) == (1, 1)
 
 
-def test_only_a_destination_unused_for_an_hour_makes_room(clock: Clock) -> None:
+def test_only_a_destination_unused_for_an_hour_frees_its_name(clock: Clock) -> None:
     labels = DestinationLabels(DestinationLabelSettings(limit=2, always=()), clock)
     labels.recipients("old.test", RelayResult.DELIVERED)
     labels.recipients("used.test", RelayResult.DELIVERED)
@@ -93,7 +93,7 @@ def test_only_a_destination_unused_for_an_hour_makes_room(clock: Clock) -> None:
     assert delivered("new.test") == 1
 
 
-def test_more_names_in_the_settings_than_places(clock: Clock) -> None:
+def test_more_names_in_the_settings_than_the_maximum(clock: Clock) -> None:
     labels = DestinationLabels(DestinationLabelSettings(limit=1, always=("a.test", "b.test")), clock)
     for destination in ("a.test", "b.test", "c.test"):
         labels.recipients(destination, RelayResult.DELIVERED)
@@ -101,14 +101,14 @@ def test_more_names_in_the_settings_than_places(clock: Clock) -> None:
     assert delivered("other") == 2
 
 
-def test_a_destination_called_other_takes_no_place(clock: Clock) -> None:
+def test_a_destination_called_other_uses_no_name(clock: Clock) -> None:
     labels = DestinationLabels(DestinationLabelSettings(limit=1, always=()), clock)
     labels.recipients("other", RelayResult.FAILED)
     labels.recipients("a.test", RelayResult.DELIVERED)
     assert named() == {"a.test", "other"}
 
 
-def test_waiting_and_resting_are_those_of_now(clock: Clock) -> None:
+def test_waiting_and_resting_are_current_values(clock: Clock) -> None:
     labels = DestinationLabels(DestinationLabelSettings(limit=1, always=()), clock)
     labels.recipients("a.test", RelayResult.DEFERRED)
     labels.measure({"a.test": 3, "b.test": 4, "c.test": 5}, frozenset(("b.test", "c.test")))

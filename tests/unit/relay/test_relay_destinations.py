@@ -1,4 +1,4 @@
-"""Turns and shares: of destinations, of those that have not answered, of senders, of what lasts."""
+"""Turns and shares of destinations, of those that have not answered, of senders, and of long attempts."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ WHY = deferred(NO_ANSWER, "connection timed out")
 
 
 class Turns:
-    """Attempts are named by their destination's letter; all are from one sender unless said otherwise."""
+    """Attempts are named by their destination's letter; all have one sender unless a test gives another."""
 
     def __init__(self, **load: Any) -> None:
         self.now = 1000.0
@@ -57,7 +57,7 @@ def test_destinations_take_turns() -> None:
 def test_concurrency_is_bounded_by_destination() -> None:
     turns = Turns(per_destination=3, per_new_destination=2)
     turns.add(*(f"a{n}" for n in range(9)), "b1")
-    assert turns.begin() == ["a0", "b1", "a1"], "few until it has answered"
+    assert turns.begin() == ["a0", "b1", "a1"], "a few until it has answered"
     turns.all.answered("a")
     assert turns.begin() == ["a2"], "then its share"
     turns.done("a0")
@@ -73,38 +73,42 @@ def test_any_number_of_unknown_destinations_leaves_slots_to_those_that_answer() 
     assert turns.begin() == ["a1", "a2"]
 
 
-def test_what_waits_for_unknown_destinations_is_a_part_of_the_window() -> None:
+def test_jobs_for_unknown_destinations_use_a_part_of_the_window() -> None:
     turns = Turns(attempts=2, waiting=20, waiting_per_new_destination=3, waiting_per_sender=1000)
     turns.prove("a")
-    assert turns.add(*(f"b{n}" for n in range(7))) == [True] * 5 + [False] * 2, "alone it may have more than a few"
-    assert turns.add(*(f"c{n}" for n in range(7))) == [True] * 3 + [False] * 4, "beside another few"
+    assert turns.add(*(f"b{n}" for n in range(7))) == [True] * 5 + [False] * 2, (
+        "the only destination may have more than a few"
+    )
+    assert turns.add(*(f"c{n}" for n in range(7))) == [True] * 3 + [False] * 4, "beside another a few"
     assert turns.add("d1", "d2", "d3") == [True, True, False], "half of the window for those with several"
     accepted = turns.add(*(chr(0x4E00 + n) for n in range(50)))
     assert (sum(accepted), turns.all.unproven_waiting) == (10, 20), "and the rest for the first of each"
-    assert turns.add("a1") == [True], "a known one has room"
+    assert turns.add("a1") == [True], "a known destination has a place"
 
 
 def test_a_few_slow_destinations_leave_room_in_the_window() -> None:
-    """They answer at first, so that they are known, and each then lets its jobs wait; their mail is of many senders."""
+    """They answer at first and become known, and then do not answer; their mail is from many senders."""
     turns = Turns(waiting_per_sender=1000)
     turns.prove(*"abcdefgh")
     for key in "abcdefgh":
         for number in range(100):
             turns.add(f"{key}{number}", sender=f"s{number % 7}")
     turns.begin()
-    assert turns.all.waiting <= RelayLoadSettings().waiting * 9 // 10, "or nothing more would be fetched for anybody"
+    assert turns.all.waiting <= RelayLoadSettings().waiting * 9 // 10, (
+        "otherwise the relay would fetch nothing more for any destination"
+    )
     turns.prove("z")
     assert turns.add("z1", "z2", "z3") == [True] * 3
 
 
-def test_an_attempt_that_lasts_leaves_its_slot() -> None:
+def test_a_slow_attempt_leaves_its_slot() -> None:
     turns = Turns(attempts=3, unproven=2, slow=2)
     turns.add("a1", "b1", "c1", "d1", "e1")
     assert turns.begin() == ["a1", "b1"]
     assert turns.all.slowed(turns.running["a1"])
     assert turns.all.slowed(turns.running["b1"])
     assert turns.begin() == ["c1", "d1"]
-    assert not turns.all.slowed(turns.running["c1"]), "these have a bound too"
+    assert not turns.all.slowed(turns.running["c1"]), "slow attempts have a limit too"
     assert (turns.all.running, turns.all.slow) == (2, 2)
     assert turns.all.counts() == {"active": 4, "slow": 2, "resting": 0}
     turns.done("a1")
@@ -144,14 +148,14 @@ def test_a_sender_has_a_part_of_the_window_and_of_the_slots() -> None:
     assert turns.begin() == ["a-single"]
 
 
-def test_a_single_message_finds_room_beside_another_senders_many() -> None:
+def test_a_single_message_has_a_place_beside_another_sender_s_many() -> None:
     turns = Turns(waiting_per_destination=3, attempts=2)
     turns.prove("a")
     assert turns.add("a1", "a2", "a3", "a4", sender="many") == [True, True, True, False]
     assert turns.add("a5", sender="few") == [True]
 
 
-def test_a_crowd_does_not_fill_the_process() -> None:
+def test_many_jobs_of_a_destination_do_not_fill_the_process() -> None:
     turns = Turns(waiting_per_destination=2)
     turns.prove("a")
     assert turns.add("a0", "a1", "a2") == [True, True, False]
@@ -164,13 +168,13 @@ def test_a_crowd_does_not_fill_the_process() -> None:
     assert (waits[0], waits[-1]) == (2.0, 900.0), "the longer the queue, the later, within bounds"
 
 
-def test_a_crowd_for_an_unknown_destination_comes_back_later() -> None:
+def test_many_jobs_for_an_unknown_destination_are_deferred() -> None:
     turns = Turns(waiting_per_destination=1)
     turns.add(*(f"a{n}" for n in range(100)))
     assert turns.all.crowded_for("a") == 100.0
 
 
-def test_a_crowd_comes_again_at_the_pace_of_its_destination() -> None:
+def test_deferred_jobs_return_at_the_rate_of_their_destination() -> None:
     turns = Turns(per_destination=1, waiting_per_destination=200, waiting=400)
     turns.prove("a")
     turns.add(*(f"a{n}" for n in range(200)))
@@ -182,7 +186,7 @@ def test_a_crowd_comes_again_at_the_pace_of_its_destination() -> None:
     assert 0.45 * 300 < turns.all.crowded_for("a") < 0.51 * 300
 
 
-def test_an_unreachable_destination_rests_and_is_then_tried_by_one() -> None:
+def test_an_unreachable_destination_rests_and_then_gets_one_attempt() -> None:
     turns = Turns(per_destination=3, per_new_destination=3)
     turns.add(*(f"a{n}" for n in range(6)))
     assert turns.begin() == ["a0", "a1", "a2"]
@@ -194,7 +198,7 @@ def test_an_unreachable_destination_rests_and_is_then_tried_by_one() -> None:
         assert turns.all.resting("a") == (turns.now + rest, WHY)
         turns.now += rest
         assert turns.all.resting("a") is None
-        assert turns.begin() == [work], "one tries"
+        assert turns.begin() == [work], "one attempt"
         if work != "a5":
             turns.all.unreachable("a", WHY)
             turns.done(work)
@@ -218,7 +222,7 @@ def test_a_destination_that_stops_answering_is_unproven_again(trouble: str) -> N
     turns.done("a1", "a2")
     turns.now += 1000.0
     turns.add("a3")
-    assert turns.begin() == [], "the slot of the unknown is taken"
+    assert turns.begin() == [], "the slot for unknown destinations is in use"
 
 
 def test_a_busy_destination_is_not_idle() -> None:
@@ -234,7 +238,7 @@ def test_a_busy_destination_is_not_idle() -> None:
     assert (turns.all.busy_until("a"), turns.all.is_idle("a")) == (0.0, True)
 
 
-def test_what_waits_can_be_taken_back() -> None:
+def test_a_waiting_job_can_be_withdrawn() -> None:
     turns = Turns(attempts=2)
     turns.add("a1", "a2", "b1", "c1")
     assert turns.begin() == ["a1"]

@@ -1,4 +1,4 @@
-"""In which form a message goes to a host that takes less than it holds; what arrives says the same."""
+"""The form of a message for a host with fewer extensions than it needs; its content stays the same."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_long_lines_are_folded_as_quoted_printable() -> None:
         (taken,) = remote.messages
         assert decoded(taken.content) == LONG.partition(b"\r\n\r\n")[2]
         assert f"SIZE={len(taken.content)}" in taken.mail.split()
-        assert not any(line.startswith("BDAT") for line in remote.said)
+        assert not any(line.startswith("BDAT") for line in remote.all_commands)
 
 
 @pytest.mark.parametrize("extensions", [CHUNKING, ("CHUNKING",)], ids=["pipelined", "one by one"])
@@ -85,8 +85,8 @@ async def test_signed_long_lines_go_as_they_are_in_chunks(extensions: tuple[str,
         assert {result.status for result in outcomes.values()} == {"2.0.0"}
         (taken,) = remote.messages
         assert taken.content == content
-        assert remote.said[-1] == f"BDAT {len(content)} LAST"
-        assert "DATA" not in remote.said
+        assert remote.all_commands[-1] == f"BDAT {len(content)} LAST"
+        assert "DATA" not in remote.all_commands
 
 
 async def test_the_last_line_of_a_chunk_has_an_end() -> None:
@@ -109,10 +109,10 @@ async def test_a_chunk_is_not_sent_when_every_recipient_is_refused() -> None:
     async with RemoteHost({"RCPT": "550 5.1.1 No"}, extensions=CHUNKING) as remote:
         session = await session_with(remote)
         message = outgoing(DKIM + LONG, "s@example.org")
-        for _ in range(2):  # the session stays in step
+        for _ in range(2):  # the session stays synchronised
             outcomes = await ClientTransaction(session, message, TIMEOUTS, FormRules(), lambda: None).run([A])
             assert outcomes["a@example.net"].status == "5.1.1"
-        assert not any(line.startswith("BDAT") for line in remote.said)
+        assert not any(line.startswith("BDAT") for line in remote.all_commands)
         remote.on = {"MAIL": "451 4.3.0 Later", "RCPT": "503 5.5.1 MAIL first"}
         outcomes = await ClientTransaction(session, message, TIMEOUTS, FormRules(), lambda: None).run([A])
         assert outcomes["a@example.net"].status == "4.3.0"
@@ -131,7 +131,7 @@ async def test_signed_long_lines_are_returned_where_there_are_no_chunks(content:
 
 
 async def test_a_long_field_is_folded_though_the_message_is_signed() -> None:
-    """What RFC 6376 §3.4.2 calls relaxed does not see the folding; simple does."""
+    """The relaxed canonicalization of RFC 6376 §3.4.2 ignores folding; the simple one does not."""
     references = b"References:" + b" <a@example.org>" * 100 + b"\r\n"
     found = await form(DKIM + references + b"\r\nx\r\n")
     assert found.conversion is not None
@@ -141,7 +141,7 @@ async def test_a_long_field_is_folded_though_the_message_is_signed() -> None:
     assert (await form(references.replace(b" ", b"") + b"\r\nx\r\n")).conversion is not None
 
 
-async def test_what_hosts_took_in_another_form_is_counted() -> None:
+async def test_converted_messages_are_counted() -> None:
     def counted() -> dict[MessageChange, float]:
         name = "paquebot_relay_changed_messages_total"
         return {change: REGISTRY.get_sample_value(name, {"change": change.value}) or 0 for change in MessageChange}
@@ -190,11 +190,13 @@ async def test_eight_bit_text_that_is_signed_from_end_to_end_is_returned() -> No
     assert (await form(PGP % "Grüße".encode(), "8BITMIME")).conversion is None
 
 
-async def test_a_size_that_only_the_conversion_reaches() -> None:  # RFC 1870
+async def test_a_size_limit_that_only_the_converted_message_exceeds() -> None:  # RFC 1870
     content = b"Subject: x\r\n\r\n" + b"\xff" * 600 + b"\r\n"
     async with RemoteHost(extensions=("SIZE 700",)) as remote:
         assert (await send(remote, content))["a@example.net"].status == "5.3.4"
-        assert remote.said == ["EHLO relay.example.org", "QUIT"] or remote.said == ["EHLO relay.example.org"]
+        assert remote.all_commands == ["EHLO relay.example.org", "QUIT"] or remote.all_commands == [
+            "EHLO relay.example.org"
+        ]
 
 
 # --- UTF-8 ---
@@ -244,16 +246,16 @@ LINES = st.lists(
 @pytest.mark.slow
 @given(LINES, OFFERED, st.booleans(), st.booleans())
 @settings(max_examples=60, deadline=None)
-async def test_any_message_arrives_as_the_host_takes_it_or_is_refused_for_good(
+async def test_any_message_arrives_in_the_host_s_form_or_fails_permanently(
     lines: list[bytes], offered: list[str], smtputf8: bool, submitted: bool
 ) -> None:
     async with RemoteHost(extensions=tuple(offered)) as remote:
         outcomes = await send(remote, b"\r\n".join(lines), smtputf8=smtputf8, submitted=submitted)
     result = outcomes["a@example.net"]
-    assert result.status in ("2.0.0", "5.6.2", "5.6.7"), "no failure is temporary, none is without a name"
+    assert result.status in ("2.0.0", "5.6.2", "5.6.7"), "no failure is temporary, and each has a status"
     assert len(remote.messages) == (result.status == "2.0.0")
     for taken in remote.messages:
         assert not re.search(rb"\r(?!\n)|(?<!\r)\n", taken.content)
-        chunked = any(line.startswith("BDAT") for line in remote.said)
+        chunked = any(line.startswith("BDAT") for line in remote.all_commands)
         assert chunked or max(map(len, taken.content.split(b"\r\n"))) <= 998
         assert taken.content.isascii() or {"8BITMIME", "SMTPUTF8"} & set(offered)

@@ -1,4 +1,4 @@
-"""Connecting: greeting, EHLO and HELO, STARTTLS with every kind of trouble, AUTH, and what a host may not do to us."""
+"""Connecting: greeting, EHLO and HELO, STARTTLS with every kind of failure, AUTH, and hostile hosts."""
 
 import ssl
 from dataclasses import replace
@@ -171,7 +171,7 @@ async def test_a_certificate_for_another_name_is_refused_by_policy(certificates:
 
 @pytest.mark.parametrize("name", ["a..example.net", r"\200" * 20 + ".example.net", ".example.net", ""])
 async def test_a_name_that_no_certificate_can_have(name: str, certificates: Authority) -> None:
-    """DNS can name an exchanger so; TLS works with it, and no certificate can be for its name."""
+    """DNS allows such a name for an exchanger; TLS works with it, but no certificate can have it."""
     async with RemoteHost(tls=certificates.good) as remote:
         session = await handshake(ca=certificates.ca).open(host_of(remote, name), TlsPolicy.OPPORTUNISTIC)
         assert session.tls == "TLSv1.3"
@@ -201,10 +201,10 @@ async def test_a_failed_handshake_ends_the_attempt_where_tls_is_required(certifi
     async with RemoteHost({"STARTTLS": BREAK_TLS}, tls=certificates.good) as remote:
         error = await refused(remote, policy=TlsPolicy.ENCRYPT)
         assert error.outcome.status == "4.7.5"
-        assert all("MAIL" not in line for line in remote.said)
+        assert all("MAIL" not in line for line in remote.all_commands)
 
 
-async def test_starttls_refused_goes_on_in_clear_on_the_same_connection(certificates: Authority) -> None:
+async def test_after_a_refused_starttls_mail_goes_in_clear_on_the_same_connection(certificates: Authority) -> None:
     async with RemoteHost({"STARTTLS": "454 4.7.0 Not now"}, tls=certificates.good) as remote:
         session = await session_with(remote)
         assert session.tls == ""
@@ -234,8 +234,8 @@ BREAKS_AT_STARTTLS: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize("name", BREAKS_AT_STARTTLS)
-async def test_a_host_that_breaks_at_starttls_gets_mail_in_clear(name: str, certificates: Authority) -> None:
-    """RFC 7435 §3: better than no mail. The host is remembered, so that not each message begins with the failure."""
+async def test_a_host_that_fails_at_starttls_gets_mail_in_clear(name: str, certificates: Authority) -> None:
+    """RFC 7435 §3: better than no mail. The relay remembers the host, so that it does not fail for each message."""
     memory = TlsMemory()
     opener = handshake(timeouts=replace(TIMEOUTS, starttls=SHORT), memory=memory)
     async with RemoteHost({"STARTTLS": BREAKS_AT_STARTTLS[name]}, tls=certificates.good) as remote:
@@ -245,7 +245,7 @@ async def test_a_host_that_breaks_at_starttls_gets_mail_in_clear(name: str, cert
         assert (await session.command("RSET", 5, "RSET")).code == 250
         assert remote.commands(1) == ["EHLO relay.example.org", "RSET"]
         again = await opener.open(host, TlsPolicy.OPPORTUNISTIC)
-        assert sum(line == "STARTTLS" for line in remote.said) == 1
+        assert sum(line == "STARTTLS" for line in remote.all_commands) == 1
         session.leave()
         again.leave()
 
@@ -261,12 +261,12 @@ async def test_never_in_clear_where_tls_is_required(name: str, policy: TlsPolicy
             await opener.open(host_of(remote), policy)
         assert caught.value.outcome.result is RelayResult.DEFERRED
         assert len(remote.connections) == 1
-        assert remote.said[:2] == ["EHLO relay.example.org", "STARTTLS"]
-        assert not any(line.startswith(("MAIL", "AUTH")) for line in remote.said)
+        assert remote.all_commands[:2] == ["EHLO relay.example.org", "STARTTLS"]
+        assert not any(line.startswith(("MAIL", "AUTH")) for line in remote.all_commands)
 
 
 async def test_a_host_that_cannot_be_reached_is_not_remembered(certificates: Authority) -> None:
-    """It went down at STARTTLS and says no more: that is nothing against its TLS."""
+    """The host became unreachable at STARTTLS, which does not prove that its TLS fails."""
     memory = TlsMemory()
     async with RemoteHost({"STARTTLS": DROP}, tls=certificates.good) as remote:
         greetings = iter(("220 Hello", "421 4.3.2 Going down"))
@@ -296,7 +296,7 @@ async def test_no_login_without_tls() -> None:
     async with RemoteHost(extensions=("AUTH PLAIN",)) as remote:
         error = await refused(remote, policy=TlsPolicy.OFF, credentials=Credentials("us", Secret("secret")))
         assert error.outcome.status == "4.7.4"
-        assert not any(line.startswith("AUTH") for line in remote.said)
+        assert not any(line.startswith("AUTH") for line in remote.all_commands)
 
 
 def test_memory_is_bounded_in_time(tmp_path: Path) -> None:

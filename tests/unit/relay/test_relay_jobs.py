@@ -1,4 +1,4 @@
-"""Jobs of the stream that can never be worked on are refused at once."""
+"""The relay refuses impossible jobs of the stream immediately."""
 
 import pytest
 
@@ -17,7 +17,7 @@ JOB = RelayJob(
 )
 
 
-def test_a_job_comes_back() -> None:
+def test_a_job_is_decoded_as_it_was_encoded() -> None:
     assert read_job(JOB.SerializeToString()) == JOB
 
 
@@ -36,7 +36,7 @@ def test_a_job_comes_back() -> None:
         {"accepted_at_ms": 2**62},
     ],
 )
-def test_a_job_that_can_never_be_worked_on(changed: dict[str, object]) -> None:
+def test_an_impossible_job(changed: dict[str, object]) -> None:
     job = RelayJob()
     job.CopyFrom(JOB)
     for name in changed:
@@ -46,7 +46,7 @@ def test_a_job_that_can_never_be_worked_on(changed: dict[str, object]) -> None:
         read_job(job.SerializeToString())
 
 
-def test_bytes_that_are_no_job() -> None:
+def test_bytes_that_are_not_a_job() -> None:
     with pytest.raises(UnreadableJob):
         read_job(b"\xff\xff\xff")
 

@@ -1,4 +1,4 @@
-"""Which notifications are due: NOTIFY, the null reverse-path, the next host's DSN; and their queue ids."""
+"""Notifications that are due: NOTIFY, the null reverse-path, the next host's DSN; and their queue ids."""
 
 import pytest
 

@@ -96,7 +96,7 @@ async def test_implicit_mx_and_aliases(dns: DnsServer) -> None:  # RFC 5321 §5.
     assert await where(dns, "toalias.example.net") == ["alias.example.net[127.0.0.4]:25"]
 
 
-async def test_an_exchanger_without_address_is_passed_over(dns: DnsServer) -> None:
+async def test_an_exchanger_without_address_is_skipped(dns: DnsServer) -> None:
     assert await where(dns, "partly.example.net") == ["first.example.net[127.0.0.2]:25"]
 
 
@@ -120,8 +120,8 @@ LONG_LABEL = "l" * 63
 @pytest.mark.parametrize(
     "domain", ["web_01.example.net", "_x.example.net", "xn--ls8h.example.net", f"{LONG_LABEL}.example.net"]
 )
-async def test_names_that_only_dns_takes(dns: DnsServer, domain: str) -> None:
-    """Underscores, A-labels that IDNA 2008 knows nothing of, labels as long as they can be: DNS does not mind."""
+async def test_names_that_only_dns_accepts(dns: DnsServer, domain: str) -> None:
+    """DNS accepts underscores, A-labels unknown to IDNA 2008, and labels of the maximum length."""
     name = domain.split(".")[0]
     dns.set_zone("example.net", f"{name} MX 10 mx_1\nmx_1 A 127.0.0.2")
     assert await where(dns, domain) == ["mx_1.example.net[127.0.0.2]:25"]
@@ -131,11 +131,11 @@ async def test_names_that_only_dns_takes(dns: DnsServer, domain: str) -> None:
     "domain",
     ["a..example.net", "l" + LONG_LABEL + ".net", "a." * 130 + "net", "a\\", "a\\999.net", "", ".", "\u00df" * 70],
 )
-async def test_what_is_no_name_in_dns_is_permanent(dns: DnsServer, domain: str) -> None:
+async def test_an_impossible_name_is_permanent(dns: DnsServer, domain: str) -> None:
     outcome, status = await nowhere(dns, domain)
     assert (outcome, status) in ((RelayResult.FAILED, "5.1.2"), (RelayResult.DEFERRED, "4.4.3"))
     assert outcome is RelayResult.FAILED or domain in ("", "."), (
-        "the root is a name, of which this server knows nothing"
+        "the root is a name, but this server has no zone for it"
     )
 
 
@@ -174,7 +174,7 @@ async def test_equal_preferences_are_shuffled(dns: DnsServer) -> None:
     assert len(orders) > 1
 
 
-async def test_a_large_answer_comes_over_tcp_and_is_bounded(dns: DnsServer) -> None:
+async def test_a_large_answer_arrives_over_tcp_and_is_bounded(dns: DnsServer) -> None:
     dns.set_zone(
         "many.test",
         "\n".join(
@@ -188,7 +188,7 @@ async def test_a_large_answer_comes_over_tcp_and_is_bounded(dns: DnsServer) -> N
     assert len([name for name, kind in dns.questions if kind == "A"]) == 4
 
 
-async def test_answers_are_kept_for_their_time(dns: DnsServer) -> None:
+async def test_answers_are_cached_for_their_ttl(dns: DnsServer) -> None:
     found = resolver(dns)
     await found.hosts(Route("example.net"))
     asked = len(dns.questions)
@@ -228,13 +228,13 @@ INSIDE = (
 
 
 @pytest.mark.parametrize("record", INSIDE)
-async def test_dns_leads_to_public_addresses_alone(dns: DnsServer, record: str) -> None:
+async def test_dns_leads_only_to_public_addresses(dns: DnsServer, record: str) -> None:
     dns.set_zone("inner.test", f"@ MX 10 mx\nmx {record}\nplain {record}")
     for domain in ("inner.test", "plain.inner.test"):
         with pytest.raises(Unroutable) as caught:
             await resolver(dns, allow=()).hosts(Route(domain))
         assert (caught.value.outcome.result, caught.value.outcome.status) == (RelayResult.FAILED, "5.1.2")
-        assert record.split()[1] not in caught.value.outcome.text, "what is inside stays inside"
+        assert record.split()[1] not in caught.value.outcome.text, "inner addresses are not revealed"
 
 
 OUTSIDE = ("A 8.8.8.8", "AAAA 2606:4700::1", "AAAA 64:ff9b::8.8.8.8", "AAAA 2002:808:808::1")
@@ -244,7 +244,7 @@ OUTSIDE = ("A 8.8.8.8", "AAAA 2606:4700::1", "AAAA 64:ff9b::8.8.8.8", "AAAA 2002
 async def test_public_addresses(dns: DnsServer, record: str) -> None:
     dns.set_zone("outer.test", f"@ MX 10 mx\nmx {record}\nmx A 10.0.0.1\n@ MX 20 inner\ninner A 192.168.0.1")
     [host] = await resolver(dns, allow=()).hosts(Route("outer.test"))
-    assert ip_address(host.address) == ip_address(record.split()[1]), "and none that is not public beside it"
+    assert ip_address(host.address) == ip_address(record.split()[1]), "and no other address that is not public"
 
 
 async def test_an_operator_may_allow_networks(dns: DnsServer) -> None:
@@ -265,7 +265,7 @@ async def test_address_literals_are_not_sent_to(dns: DnsServer, literal: str) ->
     assert await nowhere(dns, literal) == (RelayResult.FAILED, "5.1.2")
 
 
-async def test_address_literals_where_they_are_wanted(dns: DnsServer) -> None:
+async def test_address_literals_where_they_are_enabled(dns: DnsServer) -> None:
     wanted = {"literals": True, "allow": ()}
     assert await where(dns, "[8.8.8.8]", **wanted) == ["[8.8.8.8][8.8.8.8]:25"]
     assert await nowhere(dns, "[127.0.0.4]", **wanted) == (RelayResult.FAILED, "5.1.2")
@@ -289,7 +289,7 @@ def test_own_addresses_of_this_host(tmp_path: Path) -> None:
     assert interface_addresses(tmp_path / "nothing") == ()
 
 
-async def test_address_literals_and_static_routes_ask_nothing(dns: DnsServer) -> None:
+async def test_address_literals_and_static_routes_need_no_lookup(dns: DnsServer) -> None:
     assert await where(dns, "[127.0.0.7]", literals=True) == ["[127.0.0.7][127.0.0.7]:25"]
     assert await where(dns, "[IPv6:::1]", literals=True) == ["[IPv6:::1][::1]:25"]
     (host,) = await resolver(dns).hosts(Routes(["*=[127.0.0.8]:2525"]).route("anywhere.test"))

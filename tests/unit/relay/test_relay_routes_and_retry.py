@@ -1,4 +1,4 @@
-"""Routes, settings, the retry schedule: values in, values out."""
+"""Routes, settings and the retry schedule."""
 
 import pytest
 
@@ -82,12 +82,12 @@ def test_waits_grow_and_the_last_repeats() -> None:
     assert [round(((at or 0) - ACCEPTED) / 60) for at in waits] == [5, 10, 20, 40, 60, 120, 240, 360, 360, 360]
 
 
-def test_chance_only_lengthens_a_wait() -> None:
+def test_jitter_only_lengthens_a_wait() -> None:
     assert RetrySchedule(SETTINGS, lambda: 0.0).next_attempt(job(), ACCEPTED) == ACCEPTED + 300
     assert RetrySchedule(SETTINGS, lambda: 1.0).next_attempt(job(), ACCEPTED) == ACCEPTED + 450
 
 
-def test_a_rest_of_the_destination_is_waited_for() -> None:
+def test_a_wait_includes_the_rest_of_the_destination() -> None:
     schedule = RetrySchedule(SETTINGS, lambda: 0.0)
     assert schedule.next_attempt(job(), ACCEPTED, not_before=ACCEPTED + 1000) == ACCEPTED + 1000
 
@@ -99,7 +99,7 @@ def test_the_last_attempt_is_at_the_end_of_the_lifetime() -> None:
     assert schedule.next_attempt(job(attempt=21), ACCEPTED + 5 * DAY) is None
 
 
-def test_a_notification_is_given_up_sooner() -> None:
+def test_a_notification_expires_sooner() -> None:
     schedule = RetrySchedule(SETTINGS, lambda: 0.0)
     assert schedule.next_attempt(job(reverse_path=""), ACCEPTED + 2 * DAY) is None
     assert schedule.next_attempt(job(), ACCEPTED + 2 * DAY) is not None
@@ -108,7 +108,7 @@ def test_a_notification_is_given_up_sooner() -> None:
 def test_the_sender_is_warned_once_and_on_time() -> None:
     schedule = RetrySchedule(SETTINGS, lambda: 0.0)
     at = schedule.next_attempt(job(attempt=6), ACCEPTED + 3 * HOUR)
-    assert at == ACCEPTED + 4 * HOUR, "an attempt of its own"
+    assert at == ACCEPTED + 4 * HOUR, "a separate attempt"
     assert not schedule.warns(job(), ACCEPTED + 4 * HOUR - 1)
     assert schedule.warns(job(), ACCEPTED + 4 * HOUR)
     assert not schedule.warns(job(delay_reported=True), ACCEPTED + 5 * HOUR)

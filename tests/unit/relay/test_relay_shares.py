@@ -1,4 +1,4 @@
-"""What one address, one destination and one attempt may hold: attempts, bytes, time."""
+"""The limits of one address, one destination and one attempt: attempts, bytes, time."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Addresses:
         stack.enter_context(self.all.attempt(Host(name, address, 25)))
 
 
-def test_an_address_holds_so_many_attempts_whatever_domains_lead_there() -> None:
+def test_an_address_has_a_maximum_of_attempts_for_all_its_domains() -> None:
     addresses = Addresses(per_host=3, per_new_host=2)
     with contextlib.ExitStack() as stack:
         addresses.enter(stack, "a.test")
@@ -74,7 +74,7 @@ def test_an_address_holds_so_many_attempts_whatever_domains_lead_there() -> None
         addresses.enter(stack)
 
 
-def test_an_address_that_lets_attempts_hang_rests() -> None:
+def test_an_address_whose_attempts_time_out_rests() -> None:
     addresses = Addresses(per_new_host=2)
     with contextlib.ExitStack() as stack:
         addresses.enter(stack)
@@ -91,7 +91,7 @@ def test_an_address_that_lets_attempts_hang_rests() -> None:
             addresses.now += rest
             addresses.enter(stack)
             with pytest.raises(HostBusy):
-                addresses.enter(stack)  # one tries
+                addresses.enter(stack)  # one attempt
             addresses.all.hung(HOST, WHY)
     addresses.now += 1000.0
     with contextlib.ExitStack() as stack:
@@ -100,7 +100,7 @@ def test_an_address_that_lets_attempts_hang_rests() -> None:
         addresses.enter(stack)
 
 
-def test_the_addresses_that_are_remembered_are_bounded() -> None:
+def test_the_number_of_remembered_addresses_is_bounded() -> None:
     addresses = Addresses()
     for number in range(21_000):
         with addresses.all.attempt(Host("a", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 25)):
@@ -117,13 +117,13 @@ def test_a_destination_reserves_up_to_its_share() -> None:
     shares.reserve("a", 30)
     with pytest.raises(OverBudget):
         shares.reserve("a", 20)
-    shares.reserve("b", 70)  # alone, over its share
+    shares.reserve("b", 70)  # the only destination may exceed its share
     assert budget.used == 100
     with pytest.raises(OverBudget):
         shares.reserve("c", 1)
     shares.release("a", 30)
     shares.release("b", 70)
-    shares.reserve("a", 500)  # alone, over the whole budget
+    shares.reserve("a", 500)  # the only one may exceed the whole budget
     assert budget.used == 100
     shares.release("a", 500)
     assert budget.used == 0
@@ -131,7 +131,7 @@ def test_a_destination_reserves_up_to_its_share() -> None:
     assert budget.used == 100
 
 
-def test_edits_do_not_keep_a_message_from_going() -> None:
+def test_edits_do_not_prevent_a_message_from_being_sent() -> None:
     shares = ByteShares(ByteGate(100), 100, 40)
     shares.reserve("a", 500)
     assert shares.reserve_edits(10, 500) == 0, "alone, with the whole budget"
@@ -147,7 +147,7 @@ def test_edits_do_not_keep_a_message_from_going() -> None:
 
 
 class Counted:
-    """A message that counts how often it was read, and the bytes reserved for it."""
+    """A message that counts its reads and the bytes reserved for it."""
 
     def __init__(self, content: bytes) -> None:
         self.raw = content
@@ -179,14 +179,14 @@ async def test_a_small_message_is_read_once_and_charged_until_the_end() -> None:
 
 
 @pytest.mark.parametrize("phase", ["MAIL", "RCPT", "DATA"])
-async def test_a_large_message_is_not_in_memory_while_a_host_thinks(phase: str) -> None:
+async def test_a_large_message_is_not_in_memory_while_a_host_delays(phase: str) -> None:
     large = Counted(b"Subject: x\r\n\r\n" + (b"x" * 70 + b"\r\n") * 1000)
     assert len(large.raw) > KEPT_BYTES
     async with RemoteHost() as remote:
         remote.hold[phase] = release = asyncio.Event()
         session = await session_with(remote)
         sending = asyncio.create_task(large.send(session))
-        await remote.until(lambda: any(line.startswith(phase) for line in remote.said))
+        await remote.until(lambda: any(line.startswith(phase) for line in remote.all_commands))
         assert large.budget.used == 0
         release.set()
         await sending
@@ -194,14 +194,14 @@ async def test_a_large_message_is_not_in_memory_while_a_host_thinks(phase: str) 
     assert (large.reads, large.budget.used) == (2, 0)
 
 
-async def test_a_large_message_is_rewritten_without_a_second_copy_of_it() -> None:
+async def test_a_large_message_is_rewritten_without_a_second_copy() -> None:
     large = Counted(b"Subject: x\r\n\r\n" + ("ä" * 35 + "\r\n").encode() * 5000)
     pieces: list[int] = []
 
     def sent(content: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
         for piece in content:
             pieces.append(len(piece))
-            assert large.budget.used < len(large.raw) + 2000, "the message itself, and a note of what is changed"
+            assert large.budget.used < len(large.raw) + 2000, "the message itself, and a list of the edits"
             yield piece
 
     async with RemoteHost(extensions=()) as remote:
@@ -236,10 +236,10 @@ async def test_a_reply_has_one_deadline_for_all_its_lines() -> None:
     with pytest.raises(SessionBroken) as broken:
         await session.reply(0.4, "EHLO")
     timers[-1].cancel()
-    assert broken.value.status == BAD_CONNECTION, "not: too much said, many deadlines later"
+    assert broken.value.status == BAD_CONNECTION, "not the limit of bytes, many deadlines later"
 
 
-async def test_a_reply_has_so_many_bytes() -> None:
+async def test_a_reply_has_a_maximum_of_bytes() -> None:
     stream = Stream()
     stream.data_received(b"250-" + b"x" * (MAX_LINE - 10) + b"\r\n")
     line = b"250-" + b"x" * (MAX_LINE - 10) + b"\r\n"
@@ -250,7 +250,7 @@ async def test_a_reply_has_so_many_bytes() -> None:
     assert "is not SMTP" in broken.value.text
 
 
-async def test_of_a_reply_so_much_is_kept() -> None:
+async def test_the_kept_text_of_a_reply_is_bounded() -> None:
     stream = Stream()
     stream.data_received((b"250-" + b"x" * 4000 + b"\r\n") * 100 + b"250-y\r\n" * 1000 + b"250 last\r\n")
     reply = await ClientSession(HOST, stream).reply(5.0, "EHLO")
@@ -260,8 +260,8 @@ async def test_of_a_reply_so_much_is_kept() -> None:
     assert stream.taken == 100 * 4006 + 7000 + 10
 
 
-async def test_a_message_goes_at_a_least_rate() -> None:
-    """A host that takes each block in time, and all of them too slowly, is left."""
+async def test_a_message_has_a_minimum_rate() -> None:
+    """The relay leaves a host that takes each block in time but the whole message too slowly."""
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, EOFError):
@@ -319,7 +319,7 @@ async def dns() -> AsyncIterator[DnsServer]:
 
 
 @pytest.mark.parametrize("phase", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA"])
-async def test_an_attempt_ends_wherever_a_host_falls_silent(dns: DnsServer, phase: str) -> None:
+async def test_an_attempt_ends_at_any_phase_where_a_host_stops_answering(dns: DnsServer, phase: str) -> None:
     port = free_port()
     async with RemoteHost({phase: SILENT}, address="127.0.0.2", port=port, extensions=()) as one:
         road = Road(dns, port)
@@ -332,34 +332,34 @@ async def test_an_attempt_ends_wherever_a_host_falls_silent(dns: DnsServer, phas
         assert any(found.failures for found in road.hosts._known.values()), "the address rests"
 
 
-async def test_an_attempt_is_not_cut_while_a_host_may_have_the_message(dns: DnsServer) -> None:
+async def test_an_attempt_is_not_cancelled_while_a_host_may_have_the_message(dns: DnsServer) -> None:
     port = free_port()
     async with RemoteHost(address="127.0.0.2", port=port) as one:
         one.hold["MESSAGE"] = release = asyncio.Event()
         road = Road(dns, port)
         carrying = asyncio.create_task(road.carry())
-        await one.until(lambda: "DATA" in one.said)
+        await one.until(lambda: "DATA" in one.all_commands)
         async with asyncio.timeout(5):
             while not road.progress.in_doubt:
                 await asyncio.sleep(0)
         assert not road.progress.cut()
-        done, _ = await asyncio.wait((carrying,), timeout=0.6)  # twice the longest attempt
+        done, _ = await asyncio.wait((carrying,), timeout=0.6)  # twice the timeout of an attempt
         assert not done
         release.set()
         assert {result.result for result in (await carrying).outcomes.values()} == {RelayResult.DELIVERED}
 
 
-async def test_a_slow_attempt_can_be_cut(dns: DnsServer) -> None:
+async def test_a_slow_attempt_can_be_cancelled(dns: DnsServer) -> None:
     port = free_port()
     async with RemoteHost({"MAIL": SILENT}, address="127.0.0.2", port=port) as one:
         road = Road(dns, port)
         carrying = asyncio.create_task(road.carry())
-        await one.until(lambda: any(line.startswith("MAIL") for line in one.said))
+        await one.until(lambda: any(line.startswith("MAIL") for line in one.all_commands))
         assert road.progress.cut()
         assert {result.result for result in (await carrying).outcomes.values()} == {RelayResult.DEFERRED}
 
 
-async def test_hosts_with_enough_to_do_are_asked_later(dns: DnsServer) -> None:
+async def test_busy_hosts_are_tried_later(dns: DnsServer) -> None:
     port = free_port()
     async with RemoteHost(address="127.0.0.2", port=port) as one, RemoteHost(address="127.0.0.3", port=port) as two:
         road = Road(dns, port, per_new_host=1)
@@ -367,7 +367,7 @@ async def test_hosts_with_enough_to_do_are_asked_later(dns: DnsServer) -> None:
             carried = await road.carry()
             assert {result.host for result in carried.outcomes.values()} == {"two.example.net"}
             with road.hosts.attempt(Host("two", "127.0.0.3", port)), contextlib.ExitStack() as stack:
-                for _ in range(19):  # it has answered, so it gets more
+                for _ in range(19):  # the host has answered, so it gets more attempts
                     stack.enter_context(road.hosts.attempt(Host("two", "127.0.0.3", port)))
                 assert (await road.carry()).busy
         assert (len(one.messages), len(two.messages)) == (0, 1)

@@ -1,4 +1,4 @@
-"""MAIL to the final dot with good and bad hosts: one result for every recipient, whatever happens."""
+"""MAIL to the final dot with good and bad hosts: every recipient gets one result in all cases."""
 
 import email
 import re
@@ -94,7 +94,7 @@ async def test_mixed_replies_to_recipients(extensions: tuple[str, ...]) -> None:
         ({"RCPT": "550 4.1.1 Classes differ"}, "failed 5.0.0"),  # RFC 2034 §4
         ({"DATA": "451 4.3.0 Later"}, "deferred 4.3.0"),
         ({"DATA": "554 5.6.0 Never"}, "failed 5.6.0"),
-        ({"DATA": "250 2.0.0 Ok"}, "deferred 4.5.0"),  # nothing was sent, so nothing was taken
+        ({"DATA": "250 2.0.0 Ok"}, "deferred 4.5.0"),  # nothing was sent, so nothing was accepted
         ({"MAIL": "250 2.1.0 Ok\r\n250 2.1.0 Ok"}, "deferred 4.5.0"),  # one reply too many
         ({"RCPT": "250 2.1.5 Ok\r\n250 2.1.5 Ok"}, "deferred 4.5.0"),
         ({"MESSAGE": "451 4.3.0 Later"}, "deferred 4.3.0"),
@@ -117,7 +117,7 @@ async def test_mixed_replies_to_recipients(extensions: tuple[str, ...]) -> None:
         ({"MESSAGE": "nonsense"}, "deferred 4.5.0"),
     ],
 )
-async def test_every_recipient_shares_the_trouble(
+async def test_a_failure_applies_to_every_recipient(
     script: dict[str, Answer], expected: str, extensions: tuple[str, ...]
 ) -> None:
     async with RemoteHost(script, extensions=extensions) as remote:
@@ -128,7 +128,7 @@ async def test_every_recipient_shares_the_trouble(
         session.leave()
 
 
-async def test_a_host_that_may_have_the_message_is_the_only_one() -> None:
+async def test_only_a_host_that_may_have_the_message_excludes_others() -> None:
     for phase, elsewhere in (("RCPT", True), ("DATA", True), ("MESSAGE", False)):
         async with RemoteHost({phase: DROP}) as remote:
             session = await session_with(remote)
@@ -137,7 +137,7 @@ async def test_a_host_that_may_have_the_message_is_the_only_one() -> None:
 
 
 @pytest.mark.parametrize("answer", [DROP, then_drop("421 4.3.2 Bye")])
-async def test_a_dead_session_is_recognised_before_mail_is_answered(answer: Answer) -> None:
+async def test_a_lost_session_is_recognised_before_the_reply_to_mail(answer: Answer) -> None:
     async with RemoteHost() as remote:
         session = await session_with(remote)
         await send(session, A)
@@ -157,11 +157,11 @@ async def test_a_refused_transaction_is_reset_before_the_next(extensions: tuple[
         assert summary(outcomes) == {"b": "delivered 2.0.0"}
         assert "RSET" in remote.commands()
         await send(session, C)
-        assert remote.commands().count("RSET") == 1, "after a good one it is not needed"
+        assert remote.commands().count("RSET") == 1, "it is not needed after a successful transaction"
         session.leave()
 
 
-async def test_data_let_in_without_a_recipient_sends_nothing() -> None:  # RFC 2920 §3.1
+async def test_data_accepted_without_a_recipient_sends_nothing() -> None:  # RFC 2920 §3.1
     async with RemoteHost({"RCPT": "550 5.1.1 No", "DATA": "354 Go on"}) as remote:
         session = await session_with(remote)
         outcomes = await send(session, A, B)
@@ -175,7 +175,7 @@ async def test_mail_refused_with_everything_pipelined_behind_it() -> None:
         session = await session_with(remote)
         assert summary(await send(session, A, B)) == {"a": "deferred 4.3.0", "b": "deferred 4.3.0"}
         remote.on.clear()
-        assert summary(await send(session, A)) == {"a": "delivered 2.0.0"}, "the session stays in step"
+        assert summary(await send(session, A)) == {"a": "delivered 2.0.0"}, "the session stays synchronised"
         session.leave()
 
 
@@ -189,7 +189,7 @@ async def test_a_reply_before_the_end_of_a_large_message() -> None:
         assert not session.usable
 
 
-# --- what is offered, and what is needed ---
+# --- extensions that a host offers and a message needs ---
 
 
 async def test_size_is_known_before_mail() -> None:  # RFC 1870
@@ -198,7 +198,7 @@ async def test_size_is_known_before_mail() -> None:  # RFC 1870
         outcomes = await send(session, A)
         assert summary(outcomes) == {"a": "failed 5.3.4"}
         assert outcomes["a@example.net"].text == "the host takes messages of at most 50 bytes"
-        assert not any(line.startswith("MAIL") for line in remote.said)
+        assert not any(line.startswith("MAIL") for line in remote.all_commands)
         session.leave()
 
 
@@ -247,13 +247,13 @@ async def test_smtputf8_is_asked_for_only_when_needed() -> None:  # RFC 6531 §3
         await send(session, A, smtputf8=True)
         await send(session, UTF8_RECIPIENT)
         await send(session, A, content=UTF8_HEADER, smtputf8=True)
-        await send(session, A, content=UTF8_HEADER)  # 8-bit bytes of no known meaning: not ours to judge
+        await send(session, A, content=UTF8_HEADER)  # 8-bit bytes of unknown meaning: sent as they are
         assert ["SMTPUTF8" in taken.mail for taken in remote.messages] == [False, True, True, False]
         assert remote.messages[1].rcpt == ("RCPT TO:<grüße@example.net>",)
         session.leave()
 
 
-async def test_smtputf8_has_no_way_down() -> None:  # RFC 6531 §3.5
+async def test_smtputf8_cannot_be_converted() -> None:  # RFC 6531 §3.5
     async with RemoteHost(extensions=("8BITMIME",)) as remote:
         session = await session_with(remote)
         assert summary(await send(session, UTF8_RECIPIENT)) == {"g": "failed 5.6.7"}
@@ -294,12 +294,12 @@ async def test_a_reply_is_bounded_and_kept_without_control_characters() -> None:
 
 
 @pytest.mark.parametrize("address", ["a\r\nRCPT TO:<x@example.net", "a\x00@example.net", "a\n@b"])
-async def test_no_address_makes_a_command(address: str) -> None:
+async def test_no_address_injects_a_command(address: str) -> None:
     async with RemoteHost() as remote:
         session = await session_with(remote)
         assert summary(await send(session, RelayRecipient(address))) == {"a": "failed 5.1.3"}
         assert summary(await send(session, A, reverse_path=address)) == {"a": "failed 5.1.7"}
-        assert not any(line.startswith(("MAIL", "RCPT")) for line in remote.said)
+        assert not any(line.startswith(("MAIL", "RCPT")) for line in remote.all_commands)
         assert {path: result.status for path, result in (await send(session, RelayRecipient(address), B)).items()} == {
             address: "5.1.3",
             "b@example.net": "2.0.0",
@@ -337,7 +337,7 @@ def test_dot_stuffing_in_pieces(before: int, around: bytes) -> None:
 
 
 @pytest.mark.parametrize("content", [b"a\n.\r\nMAIL FROM:<>", b"a\r.\rb", b"a\r\n.\nb\n", b"\n\r\n\r"])
-async def test_no_bare_line_end_leaves(content: bytes) -> None:  # RFC 5321 §2.3.8: nothing to smuggle with
+async def test_no_bare_line_end_is_sent(content: bytes) -> None:  # RFC 5321 §2.3.8: nothing to smuggle with
     async with outgoing(content).opened() as clean:
         data = b"".join(add_transparency(pieces(clean, [])))
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", data)

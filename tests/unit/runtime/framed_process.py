@@ -1,4 +1,4 @@
-"""A service in the frame, for tests that run it as a process: `python framed_process.py <what main does>`."""
+"""A small service, for tests that run it as a process: `python framed_process.py <what main does>`."""
 
 import asyncio
 import json

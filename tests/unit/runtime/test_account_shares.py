@@ -1,4 +1,4 @@
-"""Accounts share the bytes of readers: none can have more than its share."""
+"""Accounts share the bytes of readers: none can reserve more than its share."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_fifty_sessions_of_one_account_leave_room_for_another() -> None:
+async def test_fifty_sessions_of_one_account_leave_bytes_for_another() -> None:
     shares = AccountShares(limit=100, share=40)
     greedy = [asyncio.create_task(shares.of(1).reserve(20)) for _ in range(50)]
     await settle()
     assert [task.done() for task in greedy].count(True) == 2
     assert shares.used == 40
-    assert (await asyncio.wait_for(shares.of(2).reserve(40), 5)).size == 40  # at once, though 48 came before
+    assert (
+        await asyncio.wait_for(shares.of(2).reserve(40), 5)
+    ).size == 40  # immediately, although 48 reservations came before
     for task in greedy:
         task.cancel()
     await asyncio.gather(*greedy, return_exceptions=True)
@@ -50,7 +52,7 @@ async def test_at_most_a_share_of_each_account_waits_before_others() -> None:
     assert shares.used == 0
 
 
-async def test_a_reservation_larger_than_a_share_is_alone() -> None:
+async def test_a_reservation_larger_than_a_share_is_granted_alone() -> None:
     shares = AccountShares(limit=100, share=40)
     hold = await shares.of(1).reserve(90)
     assert shares.used == 90
@@ -81,7 +83,7 @@ async def test_a_wait_that_times_out_or_is_cancelled_reserves_nothing() -> None:
 
 
 async def test_small_reservations_do_not_wait_behind_a_long_message() -> None:
-    """One slow reader of few bytes, and one message that needs all bytes: all others go on."""
+    """One slow reader of few bytes, and one message that needs all bytes: all others continue."""
     shares = AccountShares(limit=128, share=32, small=32)
     slow = await shares.of(1).reserve(5)
     slow_small = await shares.of(2).reserve(1)
@@ -113,7 +115,7 @@ async def test_no_account_has_all_bytes_for_small_reservations() -> None:
 
 @pytest.fixture
 def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every reservation that may be revoked is late at once."""
+    """Make every revocable reservation late immediately."""
     for name, value in (("_GRACE_SECONDS", 0.0), ("_RATE", 1e12), ("_REVOKE_SECONDS", 0.0)):
         monkeypatch.setattr(account_shares, name, value)
 
@@ -122,16 +124,16 @@ def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_late_reservations_are_revoked_while_others_wait_the_largest_first() -> None:
     shares = AccountShares(limit=100, share=100)
     ended: list[int] = []
-    holds = {octets: await shares.of(octets).reserve(octets) for octets in (10, 60, 30)}
+    holds = {length: await shares.of(length).reserve(length) for length in (10, 60, 30)}
 
-    def end(octets: int) -> None:
-        ended.append(octets)
-        holds[octets].release()
+    def end(length: int) -> None:
+        ended.append(length)
+        holds[length].release()
 
-    for octets, hold in holds.items():
-        hold.revoke_when_late(functools.partial(end, octets))
+    for length, hold in holds.items():
+        hold.revoke_when_late(functools.partial(end, length))
     await asyncio.sleep(0)
-    assert ended == []  # nobody waits
+    assert ended == []  # no reservation waits
     waiting = await asyncio.wait_for(shares.of(1).reserve(50), 5)
     assert ended == [60]
     more = await asyncio.wait_for(shares.of(2).reserve(40), 5)

@@ -1,4 +1,4 @@
-"""Batches: which requests share a call, the order of the answers, and which callers a failure reaches."""
+"""Batches: requests that share a call, the order of the answers, and the callers that get a failure."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from paquebot.runtime.batching import Batcher
 
 
 class Engine:
-    """Doubles numbers; a call waits at the gate while it is closed; -1 is refused, and 0 makes the call fail."""
+    """Doubles numbers. A call waits while the gate is closed; the engine refuses -1, and 0 makes the call fail."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -24,7 +24,7 @@ class Engine:
         return [ValueError("no") if number == -1 else number * 2 for number in batch]
 
 
-async def test_requests_of_one_moment_share_a_call() -> None:
+async def test_concurrent_requests_share_a_call() -> None:
     engine = Engine()
     batcher = Batcher(engine.call, calls=1, limit=100)
     assert await asyncio.gather(*(batcher.ask(n) for n in (3, 1, 2))) == [6, 2, 4]
@@ -32,7 +32,7 @@ async def test_requests_of_one_moment_share_a_call() -> None:
     assert await batcher.ask(5) == 10
 
 
-async def test_requests_that_come_meanwhile_share_the_next_call() -> None:
+async def test_requests_during_a_call_share_the_next_call() -> None:
     engine = Engine()
     engine.gate.clear()
     batcher = Batcher(engine.call, calls=1, limit=2)
@@ -48,7 +48,7 @@ async def test_requests_that_come_meanwhile_share_the_next_call() -> None:
     assert engine.batches == [[1], [2, 3], [4]]
 
 
-async def test_several_calls_at_once() -> None:
+async def test_several_concurrent_calls() -> None:
     engine = Engine()
     engine.gate.clear()
     batcher = Batcher(engine.call, calls=2, limit=1)
@@ -63,7 +63,7 @@ async def test_several_calls_at_once() -> None:
     assert engine.batches == [[1], [2], [3]]
 
 
-async def test_failures_reach_their_callers_alone() -> None:
+async def test_failures_reach_only_their_callers() -> None:
     batcher = Batcher(Engine().call, calls=1, limit=100)
     mixed = await asyncio.gather(*(batcher.ask(n) for n in (1, -1)), return_exceptions=True)
     assert mixed[0] == 2

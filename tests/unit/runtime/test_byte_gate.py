@@ -1,4 +1,4 @@
-"""A bounded number of bytes stays true through waits, cancellations and releases."""
+"""The byte gate keeps its limit through waits, cancellations and releases."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ async def test_first_come_first_served() -> None:
     assert gate.used == 0
 
 
-async def test_a_reservation_larger_than_the_limit_is_alone() -> None:
+async def test_a_reservation_larger_than_the_limit_is_granted_alone() -> None:
     gate = ByteGate(10)
     await gate.reserve(1000)
     assert not gate.try_reserve(1)

@@ -1,4 +1,4 @@
-"""A bad certificate is told at the start, with exit code 2, while no engine answers: it never waits behind them."""
+"""A service reports a bad certificate at its start with exit code 2, before it waits for its engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server of runtime.net: what the sessions of the three protocols have in common."""
+"""The server of runtime.net, which the three protocols share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class End(enum.Enum):
 
 
 class EchoSession:
-    """Says its id, then waits for its end."""
+    """Sends its id, then waits until it must leave."""
 
     def __init__(self, connection: ClientConnection, client: ConnectedClient) -> None:
         self.connection = connection
@@ -98,8 +98,8 @@ async def first_line(server: EchoServer) -> tuple[bytes, asyncio.StreamWriter]:
     return await asyncio.wait_for(reader.readline(), 10), writer
 
 
-async def test_each_session_has_a_ulid_of_its_own_in_its_log_lines() -> None:
-    """Those of two processes differ, too: a counter began with 1 in each."""
+async def test_each_session_has_its_own_ulid_in_its_log_lines() -> None:
+    """Ids of two processes differ, too, unlike those of a counter."""
     seen: list[str] = []
 
     class Reader(logging.Handler):
@@ -124,10 +124,10 @@ async def test_each_session_has_a_ulid_of_its_own_in_its_log_lines() -> None:
 def test_the_three_protocols_have_this_server() -> None:
     for server in (ImapServer, Pop3Server, SmtpServer):
         assert issubclass(server, ClientServer)
-        assert server._serve is ClientServer._serve, "the ids of its sessions are made there"
+        assert server._serve is ClientServer._serve, "it assigns the ids of sessions"
 
 
-async def test_without_a_slot_a_client_is_turned_away() -> None:
+async def test_without_a_slot_a_client_is_refused() -> None:
     async with serving(slots=1) as server:
         _, writer = await first_line(server)
         line, refused = await first_line(server)
@@ -154,7 +154,7 @@ async def test_sessions_leave_at_the_drain_and_its_listeners_are_closed() -> Non
             writer.close()
 
 
-async def test_a_session_that_does_not_leave_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_session_that_does_not_leave_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EchoSession, "leave", lambda _: None)
     async with serving() as server:
         _, writer = await first_line(server)
@@ -164,6 +164,6 @@ async def test_a_session_that_does_not_leave_is_cut_off(monkeypatch: pytest.Monk
         writer.close()
 
 
-async def test_one_listener_has_many_places() -> None:
+async def test_one_listener_has_many_addresses() -> None:
     async with serving() as server:
         assert len(set(server._listeners.ports("echo"))) == 2

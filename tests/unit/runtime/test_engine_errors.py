@@ -1,4 +1,4 @@
-"""Every error of an engine that is away has one base, and every service answers it as temporary."""
+"""All errors of an unavailable engine have one base class, and every service reports them as temporary."""
 
 import importlib
 import inspect
@@ -17,7 +17,7 @@ _PACKAGES = ("runtime", "blobs", "queue", "rpc", "spool", "directory", "mailstor
 
 
 def _exceptions() -> Iterator[type[Exception]]:
-    """The public exceptions of the packages that speak with engines."""
+    """Return the public exceptions of the packages that call engines."""
     for package in _PACKAGES:
         folder = importlib.import_module(f"paquebot.{package}")
         for found in pkgutil.walk_packages(folder.__path__, f"paquebot.{package}."):

@@ -1,4 +1,4 @@
-"""Shares of the event loop, on a clock of the test's own: who used too much waits, and only while others suffer."""
+"""Shares of the event loop, on a manual clock: a client that used too much waits, but only while others are delayed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def shares(clock: ManualClock) -> LoopShares:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds of every sleep, none of which is slept."""
+    """The seconds of every sleep, without sleeping."""
     found: list[float] = []
     yield_once = asyncio.sleep
 
@@ -50,7 +50,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def working(clock: ManualClock, seconds: float) -> Callable[[], Awaitable[None]]:
-    """A session that holds the loop for so long at once, and ends."""
+    """Return a session that occupies the loop for `seconds`, and ends."""
 
     async def session() -> None:
         clock.now += seconds
@@ -59,19 +59,19 @@ def working(clock: ManualClock, seconds: float) -> Callable[[], Awaitable[None]]
 
 
 async def others(shares: LoopShares, clock: ManualClock, count: int = 3) -> None:
-    """So many other clients did a little, so each party's share is the least."""
+    """Let `count` other clients use a little time, so that each client's share is the minimum."""
     for number in range(count):
         await shares.turns(f"198.51.100.{number}").run(working(clock, 0.0)())
 
 
 async def held_back(turns: SessionTurns, waits: list[float]) -> float:
-    """How long the session waits before its next command."""
+    """Return how long the session waits before its next command."""
     waits.clear()
     await turns.between_commands(more=True)
     return sum(waits)
 
 
-async def test_who_used_too_much_of_a_contended_loop_waits(
+async def test_a_client_above_its_share_of_a_busy_loop_waits(
     shares: LoopShares, clock: ManualClock, waits: list[float]
 ) -> None:
     turns = shares.turns("192.0.2.1")
@@ -84,7 +84,7 @@ async def test_who_used_too_much_of_a_contended_loop_waits(
     assert await held_back(ordinary, waits) == 0
 
 
-async def test_nobody_waits_while_the_loop_has_time_for_all(
+async def test_no_client_waits_while_the_loop_has_time_for_all(
     shares: LoopShares, clock: ManualClock, waits: list[float]
 ) -> None:
     turns = shares.turns("192.0.2.1")
@@ -98,7 +98,7 @@ async def test_nobody_waits_while_the_loop_has_time_for_all(
     assert await held_back(turns, waits) == 0
 
 
-async def test_a_client_alone_never_waits(shares: LoopShares, clock: ManualClock, waits: list[float]) -> None:
+async def test_the_only_client_never_waits(shares: LoopShares, clock: ManualClock, waits: list[float]) -> None:
     turns = shares.turns("192.0.2.1")
     for _ in range(20):
         await turns.run(working(clock, 0.5)())
@@ -107,7 +107,7 @@ async def test_a_client_alone_never_waits(shares: LoopShares, clock: ManualClock
 
 
 async def test_two_have_half_each(shares: LoopShares, clock: ManualClock, waits: list[float]) -> None:
-    """As behind two proxies that do not tell their clients: both together use all of the loop."""
+    """As behind two proxies that hide their clients: both together use all of the loop."""
     both = [shares.turns(f"192.0.2.{number}") for number in (1, 2)]
     for _ in range(20):
         for turns in both:
@@ -116,7 +116,7 @@ async def test_two_have_half_each(shares: LoopShares, clock: ManualClock, waits:
             assert await held_back(turns, waits) == 0
 
 
-async def test_what_was_used_is_forgiven_in_time(shares: LoopShares, clock: ManualClock, waits: list[float]) -> None:
+async def test_used_time_is_forgiven_after_a_while(shares: LoopShares, clock: ManualClock, waits: list[float]) -> None:
     turns = shares.turns("192.0.2.1")
     await others(shares, clock)
     await turns.run(working(clock, 1.0)())
@@ -126,7 +126,7 @@ async def test_what_was_used_is_forgiven_in_time(shares: LoopShares, clock: Manu
     assert await held_back(turns, waits) == 0
 
 
-async def test_a_debt_has_an_end(shares: LoopShares, clock: ManualClock, waits: list[float]) -> None:
+async def test_a_debt_has_a_maximum(shares: LoopShares, clock: ManualClock, waits: list[float]) -> None:
     turns = shares.turns("192.0.2.1")
     await others(shares, clock)
     await turns.run(working(clock, 1000.0)())
@@ -141,11 +141,11 @@ async def test_another_connection_is_the_same_client(
     await shares.turns("2001:db8::1").run(working(clock, 1.0)())
     await others(shares, clock)
     shares.note_wait(0.02)
-    again = shares.turns("2001:db8::2")  # of the same network of 64 bits
+    again = shares.turns("2001:db8::2")  # of the same /64
     assert await held_back(again, waits) > 1
 
 
-async def test_sessions_of_an_account_share_what_is_its(
+async def test_sessions_of_an_account_share_its_time(
     shares: LoopShares, clock: ManualClock, waits: list[float]
 ) -> None:
     one, other = shares.turns("192.0.2.1"), shares.turns("192.0.2.2")
@@ -159,10 +159,10 @@ async def test_sessions_of_an_account_share_what_is_its(
     assert await held_back(stranger, waits) == 0
 
 
-async def test_sessions_held_back_come_one_after_another(
+async def test_delayed_sessions_resume_one_after_another(
     shares: LoopShares, clock: ManualClock, waits: list[float]
 ) -> None:
-    """Or they would all be ready at the same moment, and others wait for all of them."""
+    """Otherwise all would be ready at the same moment, and other sessions would wait for all of them."""
     sessions = [shares.turns("192.0.2.1") for _ in range(5)]
     await others(shares, clock)
     await sessions[0].run(working(clock, 1.0)())
@@ -172,8 +172,8 @@ async def test_sessions_held_back_come_one_after_another(
     assert gaps == [pytest.approx(SLICE / SHARE)] * 3
 
 
-async def test_only_what_holds_the_loop_is_charged(shares: LoopShares, clock: ManualClock, waits: list[float]) -> None:
-    """Half a second in steps of its own; the minute between them the session waited for others."""
+async def test_only_time_on_the_loop_is_charged(shares: LoopShares, clock: ManualClock, waits: list[float]) -> None:
+    """The session uses half a second in steps; in the minute between the steps it waits."""
 
     async def session() -> str:
         for _ in range(5):
@@ -203,10 +203,10 @@ async def test_work_elsewhere_is_charged_by_the_session_that_asked(
     await turns.run(session())
     shares.note_wait(0.02)
     assert await held_back(turns, waits) == pytest.approx(0.5 / SHARE)
-    charge(1.0)  # no session: nobody is charged
+    charge(1.0)  # outside a session no client is charged
 
 
-async def test_long_work_gives_way_when_its_slice_is_over(shares: LoopShares, clock: ManualClock) -> None:
+async def test_long_work_yields_when_its_slice_is_over(shares: LoopShares, clock: ManualClock) -> None:
     steps: list[str] = []
 
     async def session() -> None:
@@ -223,7 +223,7 @@ async def test_long_work_gives_way_when_its_slice_is_over(shares: LoopShares, cl
     assert steps == ["0", "1", "other", "2", "3", "other", "4", "5", "other"]
 
 
-async def test_a_pipeline_gives_way_after_each_command(shares: LoopShares) -> None:
+async def test_a_pipeline_yields_after_each_command(shares: LoopShares) -> None:
     steps: list[str] = []
 
     async def session(turns: SessionTurns) -> None:
@@ -241,7 +241,7 @@ async def test_a_pipeline_gives_way_after_each_command(shares: LoopShares) -> No
     assert steps == ["0", "other", "1", "other", "2", "other"]
 
 
-async def test_outside_a_session_nothing_gives_way() -> None:
+async def test_work_outside_a_session_does_not_yield() -> None:
     await give_way()
     assert [number async for number in in_slices(range(3))] == [0, 1, 2]
 
@@ -263,8 +263,8 @@ async def test_failures_and_cancellation_pass_through(shares: LoopShares) -> Non
         await task
 
 
-async def test_who_rested_is_forgotten(shares: LoopShares, clock: ManualClock) -> None:
-    """Addresses are many: those without a session, and without a debt, take no memory."""
+async def test_idle_clients_are_forgotten(shares: LoopShares, clock: ManualClock) -> None:
+    """There are many addresses: those without a session and without a debt take no memory."""
     for number in range(5000):
         await shares.turns(f"client {number}").run(working(clock, 0.01)())
         clock.now += 1.0

@@ -1,4 +1,4 @@
-"""One round of probes answers all who wait for it."""
+"""One round of probes answers all waiting requests."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from paquebot.runtime.process import health
 
 
-async def test_who_waited_for_a_round_asks_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However late the loop lets it run: each further round would be two seconds more than a kubelet waits."""
+async def test_a_request_that_waited_for_a_round_starts_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However late the event loop runs it: a further round would last two seconds more than a kubelet waits."""
     monkeypatch.setattr(health, "_ANSWER_AGE", 0.0)
     rounds = 0
 

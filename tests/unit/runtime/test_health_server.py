@@ -1,4 +1,4 @@
-"""What a kubelet, Prometheus and strangers get from the port of health and metrics, over real connections."""
+"""The answers of the port of health and metrics to a kubelet, Prometheus and other clients, over real connections."""
 
 import asyncio
 import contextlib
@@ -23,11 +23,11 @@ async def serving(health: Health) -> AsyncIterator[int]:
         await server.stop()
 
 
-async def exchange(port: int, octets: bytes, *, eof: bool = False) -> bytes:
-    """All that comes back for `bytes`."""
+async def exchange(port: int, data: bytes, *, eof: bool = False) -> bytes:
+    """Send the data; return all that the server answers."""
     async with asyncio.timeout(20):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(octets)
+        writer.write(data)
         if eof:
             writer.write_eof()
         answer = await reader.read()
@@ -53,7 +53,7 @@ async def test_readiness_goes_from_starting_to_ready_to_draining() -> None:
         assert (await get(port, "/livez"))[::2] == (200, b"ok\n")
 
 
-async def test_probe_that_fails_tells_why_even_in_odd_letters() -> None:
+async def test_failed_probe_gives_its_reason_in_any_characters() -> None:
     async def away() -> None:
         raise ConnectionError("no route \udcff")
 
@@ -63,7 +63,7 @@ async def test_probe_that_fails_tells_why_even_in_odd_letters() -> None:
         assert (await get(port, "/readyz"))[::2] == (503, b"nats: ConnectionError: no route \\udcff\n")
 
 
-async def test_slow_probe_is_asked_once_for_all_and_does_not_hold_liveness() -> None:
+async def test_slow_probe_runs_once_for_all_and_does_not_delay_liveness() -> None:
     asked = 0
     begun = asyncio.Event()
 
@@ -85,7 +85,7 @@ async def test_slow_probe_is_asked_once_for_all_and_does_not_hold_liveness() -> 
     assert asked == 1
 
 
-async def test_silent_loop_fails_liveness_until_it_ends_on_purpose() -> None:
+async def test_silent_loop_fails_liveness_unless_it_ended_on_purpose() -> None:
     health = Health()
     async with serving(health) as port:
         health.beat("consumer", max_age=60)
@@ -121,7 +121,7 @@ async def test_other_methods_are_not_allowed(method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         b"\r\n\r\n",
         b"hello\r\n\r\n",
@@ -131,9 +131,9 @@ async def test_other_methods_are_not_allowed(method: str) -> None:
         b"\x16\x03\x01\x02\x00 \xff HTTP/1.1\r\n\r\n",
     ],
 )
-async def test_garbage_is_a_bad_request(octets: bytes) -> None:
+async def test_garbage_is_a_bad_request(data: bytes) -> None:
     async with serving(Health()) as port:
-        assert (await exchange(port, octets)).startswith(b"HTTP/1.1 400 ")
+        assert (await exchange(port, data)).startswith(b"HTTP/1.1 400 ")
 
 
 async def test_half_a_request_is_a_bad_request_and_none_is_no_answer() -> None:
@@ -160,7 +160,7 @@ async def test_answer_does_not_wait_for_the_client_to_close() -> None:
 async def test_readiness_and_failed_probes_are_measured_also_when_only_prometheus_asks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # A busy machine takes long for each page, and would get the page before.
+    # A busy machine takes long for each page, and would get the previous page.
     monkeypatch.setattr(health_module, "_METRICS_BURST", 1e9)
     faults: list[Exception] = []
 
@@ -191,8 +191,8 @@ async def test_readiness_and_failed_probes_are_measured_also_when_only_prometheu
         assert (page_value(page, "paquebot_ready"), page_value(page, failures)) == (0, 1)
 
 
-async def test_probe_that_goes_on_after_its_time_holds_up_no_answer() -> None:
-    """As one does whose cancelled call waits for a frozen engine. It is not asked again before it has ended."""
+async def test_probe_that_exceeds_its_timeout_delays_no_answer() -> None:
+    """A cancelled call may wait for a frozen engine. The probe does not run again before it has ended."""
     asked, end = 0, asyncio.Event()
 
     async def frozen() -> None:
@@ -214,7 +214,7 @@ async def test_probe_that_goes_on_after_its_time_holds_up_no_answer() -> None:
             pass
 
 
-async def test_metrics_asked_for_without_end_are_written_for_a_tenth_of_the_time(
+async def test_endless_requests_for_metrics_use_a_tenth_of_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now, written = 1000.0, 0
@@ -232,7 +232,7 @@ async def test_metrics_asked_for_without_end_are_written_for_a_tenth_of_the_time
     for _ in range(1000):
         now += 0.001
         await health.metrics()
-    # 10 at once, and then one in 0.2 s of the 1.2 s.
+    # 10 immediately, and then one in each 0.2 s of the 1.2 s.
     assert 12 <= written <= 17
     now += 0.3
     before = written

@@ -25,7 +25,7 @@ _SERVICES = (
 
 
 def _listen_settings(cls: type[Any]) -> dict[str, Any]:
-    """Their types, by name."""
+    """Return the types of listener settings by name."""
     found: dict[str, Any] = {}
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):

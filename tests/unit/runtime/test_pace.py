@@ -1,4 +1,4 @@
-"""The least pace of a transfer, by a clock of the test's own."""
+"""The minimum rate of a transfer, on a manual clock."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_a_trickle_ends_with_the_window() -> None:
     assert transfer.deadline(30.0) == 1060.0
 
 
-def test_whoever_keeps_the_pace_goes_on_to_the_end() -> None:
+def test_a_transfer_at_the_minimum_rate_continues() -> None:
     clock = Clock()
     transfer = pace(clock)
     for _ in range(19):
@@ -60,7 +60,7 @@ def test_time_between_chunks_is_not_counted() -> None:
     assert transfer.deadline(100.0) == clock.now + 40.0
 
 
-def test_an_byte_in_each_chunk_is_no_pace() -> None:
+def test_one_byte_in_each_chunk_is_too_slow() -> None:
     clock = Clock()
     transfer = pace(clock)
     for _ in range(3):
@@ -71,12 +71,12 @@ def test_an_byte_in_each_chunk_is_no_pace() -> None:
     assert transfer.deadline(100.0) == clock.now
 
 
-def test_no_rate_is_no_bound() -> None:
+def test_without_a_rate_there_is_no_limit() -> None:
     clock = Clock()
     assert pace(clock, rate=0).deadline(1e9) == 1600.0
 
 
-def test_settings_that_make_no_sense() -> None:
+def test_invalid_settings() -> None:
     with pytest.raises(ValueError, match="PAQUEBOT_MIN_RATE"):
         PaceSettings(ByteSize(-1))
     with pytest.raises(ValueError, match="PAQUEBOT_MIN_RATE"):

@@ -10,7 +10,7 @@ from paquebot.runtime.net.connection import ClientConnection, Deadline
 
 
 class Peer(ClientConnection):
-    """With its wait to be called."""
+    """A connection whose wait a test can call."""
 
     def __init__(self) -> None:
         super().__init__(write_timeout=1.0, read_high=1024)
@@ -32,7 +32,7 @@ async def test_a_wait_ends_in_time_also_after_a_longer_and_a_shorter_one() -> No
                 await asyncio.wait_for(waiting, 10)
 
 
-async def test_a_timer_that_goes_off_too_early_is_set_again() -> None:
+async def test_a_timer_that_fires_too_early_is_set_again() -> None:
     loop = asyncio.get_running_loop()
     expired = loop.create_future()
     deadline = Deadline(loop, lambda: expired.set_result(loop.time()))

@@ -1,4 +1,4 @@
-"""What a peer that does not read, or reads slowly, lets its session write and wait."""
+"""Writes to a peer that does not read, or reads slowly, and the waits of its session."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Peer(ClientConnection):
 async def pair(
     directory: Path, *, tls: bool, write_timeout: float
 ) -> AsyncIterator[tuple[Peer, asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection as the servers have it, and its peer, which reads only what it is asked to."""
+    """A connection as the servers have it, and its peer, which reads only when the test does."""
     ensure_certificate(directory / "c.pem", directory / "k.pem", ("localhost",))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(directory / "c.pem", directory / "k.pem")
@@ -55,13 +55,13 @@ async def pair(
 
 
 @pytest.mark.parametrize("tls", [True, False])
-async def test_to_a_peer_that_does_not_read_little_is_written(tmp_path: Path, tls: bool) -> None:
-    """Over TLS all was given away at once, and neither a wait nor a deadline began."""
+async def test_little_is_written_to_a_peer_that_does_not_read(tmp_path: Path, tls: bool) -> None:
+    """Without the limit the TLS transport took all data at once, and neither a wait nor a deadline began."""
     async with pair(tmp_path, tls=tls, write_timeout=600.0) as (peer, reader, _):
         sending = asyncio.create_task(peer.send(bytes(_LONG)))
         await asyncio.wait_for(peer.stuck.wait(), 30)
         assert not sending.done()
-        assert peer.sent < _LONG // 4  # what the kernel's buffers of both ends take, and three slices
+        assert peer.sent < _LONG // 4  # the kernel's buffers of both ends, and three slices
         assert await asyncio.wait_for(reader.readexactly(_LONG), 60) == bytes(_LONG)
         await sending
         assert peer.sent == _LONG
@@ -83,11 +83,11 @@ async def test_the_end_does_not_wait_for_a_peer_that_does_not_read(tmp_path: Pat
         with pytest.raises(PeerGone):
             await asyncio.wait_for(sending, 60)
         async with asyncio.timeout(60):
-            while not peer.ended:  # `connection_lost` is what a lost socket ends with
+            while not peer.ended:  # a lost socket ends with `connection_lost`
                 await asyncio.sleep(0)
 
 
-def test_pauses_are_forgiven_for_what_is_read() -> None:
+def test_reading_compensates_for_pauses() -> None:
     patience = WriteAllowance(60.0, 8192)
     patience.waited(50.0)
     assert patience.seconds == 10.0
@@ -98,8 +98,8 @@ def test_pauses_are_forgiven_for_what_is_read() -> None:
 
 
 @pytest.mark.parametrize(("rate", "whole"), [(1.0, False), (7_000.0, False), (9_000.0, True), (10**6, True)])
-def test_a_peer_reads_at_the_least_rate_or_is_gone(rate: float, whole: bool) -> None:
-    """However it spreads its pauses: here it takes a slice, waits as long as it may at its rate, and so on."""
+def test_a_peer_below_the_minimum_rate_is_disconnected(rate: float, whole: bool) -> None:
+    """However it distributes its pauses: here it reads a slice and waits as long as the rate allows, repeatedly."""
     patience = WriteAllowance(60.0, 8192)
     slices = -(-_LONG // SLICE)
     taken = 0

@@ -1,4 +1,4 @@
-"""Whose connection is it: headers in one piece and byte by byte, none, slow, bad; over a real pair of sockets."""
+"""The PROXY header of a connection: in one piece, byte by byte, none, slow, bad; over a real pair of sockets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def proxies(wait: float = 5.0) -> Proxies:
 
 @contextlib.contextmanager
 def counted(result: ProxyResult) -> Iterator[None]:
-    """Exactly one connection more, with this result and no other."""
+    """Check that exactly one more connection is counted, with this result."""
     before = {one: _count(one) for one in ProxyResult}
     yield
     assert {one: _count(one) - before[one] for one in ProxyResult if _count(one) != before[one]} == {result: 1}
@@ -58,7 +58,7 @@ async def asked(
     theirs: socket.socket, wait: float = 5.0, *, tls: bool = False
 ) -> AsyncIterator[asyncio.Task[ClientAddress]]:
     task = asyncio.ensure_future(proxies(wait).origin(theirs, PEER, PORT, tls=tls))
-    async with asyncio.timeout(4.0):  # below every time that the server waits by itself
+    async with asyncio.timeout(4.0):  # below every timeout of the server
         yield task  # type: ignore[misc]
         if not task.done():
             await task
@@ -104,22 +104,22 @@ async def test_ipv4_mapped_client_has_its_ipv4_address(pair: tuple[socket.socket
         assert await task == CLIENT
 
 
-async def test_silence_is_an_ordinary_client(pair: tuple[socket.socket, socket.socket]) -> None:
+async def test_a_silent_client_is_an_ordinary_client(pair: tuple[socket.socket, socket.socket]) -> None:
     with counted(ProxyResult.DIRECT):
         async with asked(pair[1], wait=0.01) as task:
             assert await task == ClientAddress(PEER, PORT)
 
 
-@pytest.mark.parametrize(("octets", "tls"), [(b"a1 CAPABILITY\r\n", False), (b"QUIT\r\n", False), (CLIENT_HELLO, True)])
-async def test_first_byte_of_a_client_decides_at_once(
-    pair: tuple[socket.socket, socket.socket], octets: bytes, tls: bool
+@pytest.mark.parametrize(("data", "tls"), [(b"a1 CAPABILITY\r\n", False), (b"QUIT\r\n", False), (CLIENT_HELLO, True)])
+async def test_first_byte_of_a_client_decides_immediately(
+    pair: tuple[socket.socket, socket.socket], data: bytes, tls: bool
 ) -> None:
     ours, theirs = pair
-    ours.sendall(octets)
+    ours.sendall(data)
     with counted(ProxyResult.DIRECT):
         async with asked(theirs, tls=tls) as task:
             assert await task == ClientAddress(PEER, PORT)
-    assert theirs.recv(100) == octets
+    assert theirs.recv(100) == data
 
 
 async def test_client_that_begins_like_a_header_loses_nothing(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -133,12 +133,12 @@ async def test_client_that_begins_like_a_header_loses_nothing(pair: tuple[socket
     assert theirs.recv(100) == b"ASS x\r\n"
 
 
-@pytest.mark.parametrize("octets", [b"PROXY TCP4 no\r\n", v2_local()[:12] + b"\x31", b"PROXY TCP4 " + b"1" * 200])
+@pytest.mark.parametrize("data", [b"PROXY TCP4 no\r\n", v2_local()[:12] + b"\x31", b"PROXY TCP4 " + b"1" * 200])
 async def test_bad_header_is_refused(
-    pair: tuple[socket.socket, socket.socket], octets: bytes, caplog: pytest.LogCaptureFixture
+    pair: tuple[socket.socket, socket.socket], data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours, theirs = pair
-    ours.sendall(octets)
+    ours.sendall(data)
     with counted(ProxyResult.MALFORMED):
         async with asked(theirs) as task:
             assert await task is None
@@ -169,17 +169,17 @@ async def test_header_that_does_not_end_in_time(
             assert await task is None
 
 
-@pytest.mark.parametrize("octets", [b"", b"PROXY "])
-async def test_peer_that_ends(pair: tuple[socket.socket, socket.socket], octets: bytes) -> None:
+@pytest.mark.parametrize("data", [b"", b"PROXY "])
+async def test_peer_that_ends(pair: tuple[socket.socket, socket.socket], data: bytes) -> None:
     ours, theirs = pair
-    ours.sendall(octets)
+    ours.sendall(data)
     ours.close()
     with counted(ProxyResult.GONE):
         async with asked(theirs) as task:
             assert await task is None
 
 
-async def test_no_more_than_some_wait(
+async def test_waiting_connections_have_a_maximum(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proxy, "_MOST_WAITING", 1)
@@ -194,7 +194,7 @@ async def test_no_more_than_some_wait(
     assert await asyncio.wait_for(one.origin(pair[1], PEER, PORT, tls=False), 4.0) == ClientAddress(PEER, PORT)
 
 
-def test_who_is_trusted() -> None:
+def test_trusted_addresses() -> None:
     settings = load(ProxySettings, {"PAQUEBOT_TRUSTED_PROXIES": "10.0.0.0/8, 2001:db8::/32 192.0.2.1"})
     trusted = Proxies(settings)
     assert trusted
@@ -204,13 +204,13 @@ def test_who_is_trusted() -> None:
         assert not trusted.trusts(address), address
 
 
-def test_nobody_is_trusted_by_default() -> None:
+def test_no_address_is_trusted_by_default() -> None:
     nobody = Proxies(load(ProxySettings, {}))
     assert not nobody
     assert not nobody.trusts("127.0.0.1")
 
 
-def test_wrong_settings_are_told() -> None:
+def test_wrong_settings_are_reported() -> None:
     with pytest.raises(SettingsError, match="PAQUEBOT_TRUSTED_PROXIES"):
         load(ProxySettings, {"PAQUEBOT_TRUSTED_PROXIES": "everybody"})
     for wait in ("0s", "1m"):

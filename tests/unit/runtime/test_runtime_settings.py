@@ -116,7 +116,7 @@ def test_bare_ipv6_address_is_refused_with_a_hint(text: str) -> None:
         parse(Listen, text)
 
 
-def test_file_goes_first_and_its_last_newline_is_dropped(tmp_path: Path) -> None:
+def test_file_has_precedence_and_its_last_newline_is_dropped(tmp_path: Path) -> None:
     (tmp_path / "token").write_bytes("sécret \r\n".encode())
     environ = {"PAQUEBOT_TOKEN_FILE": str(tmp_path / "token"), "PAQUEBOT_TOKEN": "other"}
     loaded = load(Outer, environ)
@@ -132,11 +132,11 @@ def test_file_that_cannot_be_read_is_one_fault(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("environ", [{}, {"TOKEN": ""}, {"TOKEN": " "}])
-def test_required_setting_is_not_nothing(environ: dict[str, str]) -> None:
+def test_required_setting_may_not_be_empty(environ: dict[str, str]) -> None:
     assert faults(Outer, **environ) == ["PAQUEBOT_TOKEN must be set: of the tests"]
 
 
-def test_required_setting_is_not_an_empty_file(tmp_path: Path) -> None:
+def test_required_setting_may_not_be_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "token").write_bytes(b"\n")
     assert faults(Outer, TOKEN_FILE=str(tmp_path / "token")) == ["PAQUEBOT_TOKEN must be set: of the tests"]
 
@@ -160,7 +160,7 @@ def test_unknown_log_level_is_a_fault(level: str) -> None:
     assert load(ProcessSettings, {"PAQUEBOT_LOG_LEVEL": "Debug"}).log_level == "Debug"
 
 
-def test_describe_writes_defaults_as_a_person_would() -> None:
+def test_describe_writes_readable_defaults() -> None:
     assert describe(Outer) == [
         ("PAQUEBOT_WAIT", "5d", "a duration"),
         ("PAQUEBOT_SIZE", "64KiB", ""),
@@ -183,7 +183,7 @@ def test_describe_writes_defaults_as_a_person_would() -> None:
         (ByteSize, 1025),
     ],
 )
-def test_shown_default_reads_back_as_itself(hint: Any, value: Any) -> None:
+def test_shown_default_parses_to_the_same_value(hint: Any, value: Any) -> None:
     row: type[Any] = dataclass(frozen=True)(
         type("Row", (), {"__annotations__": {"it": hint}, "it": setting("IT", value)})
     )

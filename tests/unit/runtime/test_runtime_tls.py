@@ -1,4 +1,4 @@
-"""A renewed certificate serves new handshakes; a bad one never does, and never takes the good one away."""
+"""New handshakes use a renewed certificate; a bad certificate never replaces a good one."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,7 @@ def trusting_all() -> ssl.SSLContext:
 
 
 async def presented(port: int, name: str | None = "mail.example.org") -> bytes:
-    """The certificate of a new handshake, proven by an echo through it."""
+    """Return the certificate of a new handshake, after an echo over that connection."""
     async with asyncio.timeout(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting_all(), server_hostname=name)
         writer.write(b"hello\n")
@@ -62,7 +62,7 @@ async def presented(port: int, name: str | None = "mail.example.org") -> bytes:
 
 
 @pytest.mark.parametrize("name", ["mail.example.org", ""])
-async def test_new_handshakes_get_the_new_certificate_and_old_connections_go_on(tmp_path: Path, name: str) -> None:
+async def test_new_handshakes_get_the_new_certificate_and_old_connections_continue(tmp_path: Path, name: str) -> None:
     settings = make(tmp_path / "live")
     make(tmp_path / "next")
     tls = ServerTls(settings)
@@ -79,12 +79,16 @@ async def test_new_handshakes_get_the_new_certificate_and_old_connections_go_on(
         writer.close()
 
 
-async def test_bad_pair_keeps_the_old_one_and_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_bad_pair_keeps_the_old_one_and_is_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     tls = ServerTls(make(tmp_path / "live"))
     old = der(tmp_path / "live")
     make(tmp_path / "next")
     async with listening(tls) as port:
-        (tmp_path / "live/tls.crt").write_bytes((tmp_path / "next/tls.crt").read_bytes())  # not of this key
+        (tmp_path / "live/tls.crt").write_bytes(
+            (tmp_path / "next/tls.crt").read_bytes()
+        )  # the certificate of another key
         assert not tls.look_again()
         assert not tls.look_again()
         assert await presented(port) == old
@@ -106,7 +110,7 @@ async def test_broken_or_missing_file_keeps_the_old_pair(tmp_path: Path, content
         assert await presented(port) == old
 
 
-async def test_kubernetes_swaps_a_link(tmp_path: Path) -> None:
+async def test_kubernetes_replaces_a_symbolic_link(tmp_path: Path) -> None:
     for version in ("..1", "..2"):
         make(tmp_path / version)
     (tmp_path / "..data").symlink_to("..1")
@@ -121,7 +125,7 @@ async def test_kubernetes_swaps_a_link(tmp_path: Path) -> None:
         assert await presented(port) == der(tmp_path / "..2")
 
 
-def test_encrypted_key_is_refused_without_a_question(tmp_path: Path) -> None:
+def test_encrypted_key_is_refused_without_a_prompt(tmp_path: Path) -> None:
     settings = make(tmp_path)
     key = serialization.load_pem_private_key((tmp_path / "tls.key").read_bytes(), None)
     encryption = serialization.BestAvailableEncryption(b"secret")

@@ -1,4 +1,4 @@
-"""A service process as its supervisor sees it: output, signals, exit codes, and an end in time."""
+"""A service process as its supervisor sees it: output, signals, exit codes, and a timely exit."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ async def start(what: str = "drains", **settings: str) -> asyncio.subprocess.Pro
 
 
 async def ended(process: asyncio.subprocess.Process) -> tuple[int, list[dict[str, Any]], str]:
-    """(exit code, the lines of the log, standard error) once it has ended."""
+    """Wait until the process exits; return (exit code, the lines of the log, standard error)."""
     try:
         async with asyncio.timeout(30):
             out, err = await process.communicate()
@@ -37,7 +37,7 @@ async def ended(process: asyncio.subprocess.Process) -> tuple[int, list[dict[str
 
 
 async def terminated(what: str, **settings: str) -> tuple[int, list[dict[str, Any]], str, float]:
-    """Start it, wait for `started`, send SIGTERM: as `ended`, and the seconds from the signal to the end."""
+    """Start it, wait for `started`, send SIGTERM; return the values of `ended` and the seconds from signal to exit."""
     process = await start(what, **settings)
     assert process.stdout is not None
     async with asyncio.timeout(30):
@@ -47,7 +47,7 @@ async def terminated(what: str, **settings: str) -> tuple[int, list[dict[str, An
     return *(await ended(process)), time.monotonic() - at
 
 
-async def test_wrong_settings_are_all_told_with_exit_code_2() -> None:
+async def test_all_wrong_settings_are_reported_with_exit_code_2() -> None:
     code, lines, err = await ended(await start(DRAIN="soon", LOG_ADDRESSES="perhaps", IN_FLIGHT="much"))
     assert (code, lines) == (2, [])
     assert len(err.splitlines()) == 3
@@ -71,7 +71,7 @@ async def test_sigterm_drains_and_every_line_is_json() -> None:
 
 
 @pytest.mark.parametrize("what", ["never_ends", "ignores_cancellation", "leaves_a_thread"])
-async def test_long_drain_is_cut_off_in_time(what: str) -> None:
+async def test_long_drain_is_cancelled_in_time(what: str) -> None:
     code, lines, _, seconds = await terminated(what, DRAIN="300ms")
     assert code == 1
     assert lines[-1]["event"] == "drain_cut_off"
@@ -79,7 +79,7 @@ async def test_long_drain_is_cut_off_in_time(what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["leaves_a_thread_behind", "blocks_the_loop"])
-async def test_what_waits_after_the_drain_is_cut_off_too(what: str) -> None:
+async def test_work_after_the_drain_is_cancelled_too(what: str) -> None:
     code, _, _, seconds = await terminated(what, DRAIN="100ms")
     assert code == 1
     assert seconds < 12
@@ -94,7 +94,7 @@ async def test_busy_metrics_port_is_one_line_with_exit_code_1() -> None:
     assert (line["event"], line["level"], line["address"]) == ("metrics_listen_failed", "error", listen)
 
 
-async def test_health_is_told_to_clients_of_both_families() -> None:
+async def test_health_serves_clients_of_both_families() -> None:
     port = free_port()
     process = await start(METRICS_LISTEN=f"127.0.0.1:{port}, [::]:{port}")
     assert process.stdout is not None
@@ -111,5 +111,5 @@ async def test_health_is_told_to_clients_of_both_families() -> None:
 
 async def test_a_thread_does_not_keep_the_interpreter_for_long() -> None:
     _, lines, _, _ = await terminated("tells_the_switch_interval")
-    [told] = [line["seconds"] for line in lines if line["event"] == "switch_interval"]
-    assert told <= 0.001
+    [seconds] = [line["seconds"] for line in lines if line["event"] == "switch_interval"]
+    assert seconds <= 0.001

@@ -1,4 +1,4 @@
-"""Who holds little is refused only when all others hold as little; nobody keeps what others need."""
+"""The budget refuses a small holder only when all others hold as little, and takes from large holders for others."""
 
 import contextlib
 import random
@@ -20,14 +20,14 @@ def budget(limit: int = 100, *, network: int = 100, client: int = 100, guarantee
 
 
 def held(shares: SharedBudget, path: Path, amount: int) -> Reservation:
-    """A holding that can be revoked."""
+    """Return a revocable holding."""
     holding = shares.reservation(path)
     holding.offer(lambda: None)
     holding.grow_to(amount)
     return holding
 
 
-def test_strangers_cannot_take_what_is_kept_for_accounts() -> None:
+def test_strangers_cannot_use_the_reserve_of_accounts() -> None:
     shares = budget()
     held(shares, stranger("192.0.2.1"), 60)
     with pytest.raises(OverBudget):
@@ -36,7 +36,7 @@ def test_strangers_cannot_take_what_is_kept_for_accounts() -> None:
     assert shares.used == 100
 
 
-def test_accounts_give_back_what_they_borrowed() -> None:
+def test_accounts_return_bytes_that_they_borrowed() -> None:
     shares = budget()
     borrowed = held(shares, account(1), 100)
     held(shares, stranger("192.0.2.1"), 5)
@@ -56,7 +56,7 @@ def test_accounts_give_back_what_they_borrowed() -> None:
         ("2001:db8::1", "2001:db8:0:1::1", False),
     ],
 )
-def test_client_has_at_most_its_cap(first: str, second: str, *, same: bool) -> None:
+def test_client_has_a_maximum(first: str, second: str, *, same: bool) -> None:
     shares = budget(client=10)
     held(shares, stranger(first), 10)
     if same:
@@ -73,13 +73,13 @@ def test_client_has_at_most_its_cap(first: str, second: str, *, same: bool) -> N
         (["2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1"], "2001:db8:1:1::1"),
     ],
 )
-def test_network_has_at_most_its_cap(addresses: list[str], other: str) -> None:
+def test_network_has_a_maximum(addresses: list[str], other: str) -> None:
     shares = budget(network=20, client=10)
     first, second = (held(shares, stranger(address), 10) for address in addresses[:2])
     with pytest.raises(OverBudget):
         held(shares, stranger(addresses[2]), 10)
     held(shares, stranger(other), 10)
-    held(shares, stranger(addresses[2]), 1)  # whoever holds less gets it from within the network
+    held(shares, stranger(addresses[2]), 1)  # a client that holds less gets it from another of the network
     assert first.revoked
     assert not second.revoked
 
@@ -107,7 +107,7 @@ def test_the_largest_gives_to_the_smaller() -> None:
         large.grow_to(1)
 
 
-def test_nobody_gives_to_the_larger() -> None:
+def test_a_larger_holder_gets_nothing_from_smaller_ones() -> None:
     shares = budget()
     mine = held(shares, stranger("192.0.2.1"), 30)
     other = held(shares, stranger("198.51.100.1"), 30)
@@ -126,7 +126,7 @@ def test_within_a_network_the_largest_client_gives() -> None:
     assert not small.revoked
 
 
-def test_what_is_nearly_done_is_kept() -> None:
+def test_a_nearly_finished_holding_is_kept() -> None:
     shares = budget()
     done = held(shares, stranger("192.0.2.1"), 60)
     done.keep()
@@ -137,7 +137,7 @@ def test_what_is_nearly_done_is_kept() -> None:
     assert done.revoked
 
 
-def test_revoked_holder_lets_go_at_once() -> None:
+def test_revoked_holder_releases_immediately() -> None:
     shares = budget()
     kept = bytearray(60)
     holding = shares.reservation(stranger("192.0.2.1"))
@@ -155,8 +155,8 @@ def test_login_moves_a_holding() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_counts_stay_true_and_the_modest_are_served(seed: int) -> None:
-    """300 random steps of hostile clients; whoever asks for less than an equal part is never refused."""
+def test_counts_stay_right_and_small_requests_succeed(seed: int) -> None:
+    """After 300 random steps of hostile clients, a request below an equal share is never refused."""
     shares, chance = budget(1000, network=1000, client=1000, guaranteed=1000), random.Random(seed)
     holdings: list[Reservation] = []
     for _ in range(300):
@@ -185,7 +185,7 @@ def test_lone_peer_can_send_the_longest_message(in_flight: int) -> None:
     shares.reservation(account(1)).grow_to(50)
 
 
-def test_account_has_at_most_its_part() -> None:
+def test_account_has_a_maximum() -> None:
     shares = byte_shares(1000, ShareSettings(account=0.3), longest=50)
     shares.reservation(account(1)).grow_to(300)
     with pytest.raises(OverBudget):

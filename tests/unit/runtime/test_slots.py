@@ -1,4 +1,4 @@
-"""Strangers leave slots for clients that log in, and the largest network gives one to a client of another."""
+"""Unauthenticated clients leave slots for logins, and the largest network gives one to a client of another."""
 
 import itertools
 
@@ -16,7 +16,7 @@ def limits(
 def acquired(
     slots: ConnectionSlots, address: str, kind: str = LOGIN, *, ends: list[str] | None = None
 ) -> ConnectionSlot:
-    """A slot whose session can be displaced; it notes that in `ends`."""
+    """Acquire a slot whose session can be displaced, which `ends` records."""
     slot = slots.acquire(address, kind)
     assert slot is not None
     slot.offer(lambda: None if ends is None else ends.append(address))
@@ -63,14 +63,14 @@ def test_login_counts_for_the_account_alone() -> None:
         assert acquired(slots, "192.0.2.1").log_in(7)
     third = acquired(slots, "192.0.2.1")
     assert not third.log_in(7)
-    assert slots.acquire("192.0.2.1") is None  # it stayed with its client
+    assert slots.acquire("192.0.2.1") is None  # the slot stayed with its client
     assert third.log_in(8)
     third.release()
     assert slots.used == 2
 
 
 def test_a_revoked_slot_is_not_logged_in() -> None:
-    """Its connection ends; in the meantime its client may prove who it is."""
+    """The login of a client may succeed while its connection is being closed."""
     slots = ConnectionSlots.of_logins(limits(2))
     two = [acquired(slots, "192.0.2.1") for _ in range(2)]
     assert acquired(slots, "198.51.100.1")
@@ -114,7 +114,7 @@ def test_clients_about_to_log_in_leave_room_for_mail() -> None:
     ends: list[str] = []
     slots = ConnectionSlots.of_mail_and_logins(limits(8, reserved=0.25))
     about = [acquired(slots, f"192.0.{number}.1", ends=ends) for number in range(7)]
-    assert slots.acquire("192.0.9.1") is None  # each network has one: nobody has more than this one would
+    assert slots.acquire("192.0.9.1") is None  # each network has one slot: none has more than this one would
     assert len(about) == 7
     for number in range(6):
         assert slots.acquire(f"198.51.{number}.1", MAIL)

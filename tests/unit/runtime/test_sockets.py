@@ -1,4 +1,4 @@
-"""Which addresses a list of listeners serves."""
+"""The address families that a list of listeners serves."""
 
 from __future__ import annotations
 

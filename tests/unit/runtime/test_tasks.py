@@ -1,4 +1,4 @@
-"""No task dies unseen: what background tasks do with an error, and that the code begins no task in another way."""
+"""Errors of background tasks are reported, and the code starts no task in another way."""
 
 import ast
 import asyncio
@@ -41,7 +41,7 @@ AWAITED = {
 
 
 def beginnings(tree: ast.AST) -> Iterator[int]:
-    """Lines on which a task begins outside a TaskGroup."""
+    """Return the lines that start a task outside a TaskGroup."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if node.func.attr in ("create_task", "ensure_future", "run_coroutine_threadsafe"):
@@ -58,8 +58,8 @@ def test_every_task_is_awaited_or_begun_in_the_background() -> None:
         and (lines := list(beginnings(ast.parse(path.read_text()))))
     }
     new = {place: lines for place, lines in found.items() if place not in AWAITED}
-    assert new == {}, "await these tasks, or begin them with runtime.tasks.background"
-    assert AWAITED.keys() <= found.keys(), "these begin no task any more"
+    assert new == {}, "await these tasks, or start them with runtime.tasks.background"
+    assert AWAITED.keys() <= found.keys(), "these no longer start a task"
 
 
 async def fail() -> None:
@@ -96,7 +96,7 @@ async def test_a_background_task_lives_without_a_reference() -> None:
     await ended.wait()
 
 
-async def test_what_the_loop_finds_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_errors_that_the_loop_reports_are_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     loop = asyncio.get_running_loop()
     handler = loop.get_exception_handler()
     watch_loop_errors(loop)

@@ -1,4 +1,4 @@
-"""What is said of wrong trace settings, and of a missing extra."""
+"""Errors for wrong trace settings, and for a missing extra."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ULIDs: order, time, and what is none."""
+"""ULIDs: order, time, and invalid ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_ids_are_unique_and_in_order() -> None:
     assert ids == sorted(set(ids))
 
 
-def test_an_id_tells_its_time() -> None:
+def test_an_id_contains_its_time() -> None:
     before = time.time_ns() // 1_000_000
     made = ulid_time_ms(new_ulid())
     assert before <= made <= time.time_ns() // 1_000_000
@@ -36,6 +36,6 @@ def test_an_id_tells_its_time() -> None:
         "80000000000000000000000000",  # over 128 bits
     ],
 )
-def test_what_is_no_id(text: str) -> None:
+def test_invalid_ids(text: str) -> None:
     with pytest.raises(ValueError, match="is not a ULID"):
         ulid_time_ms(text)

@@ -1,4 +1,4 @@
-"""Several workers of one service: seen from outside they are one process that can lose a part of itself."""
+"""Several workers of one service: from outside they look like one process, even when a worker dies."""
 
 import asyncio
 import os
@@ -80,7 +80,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 async def test_all_workers_are_one_service_until_sigterm() -> None:
     async with service() as one:
         await one.until_ready()
-        assert len(one.children()) == 4  # three workers and the front
+        assert len(one.children()) == 4  # three workers and the health aggregator
         assert await one.get("/livez") == (200, "ok\n")
         status, page = await one.get("/metrics")
         assert status == 200
@@ -95,7 +95,7 @@ async def test_all_workers_are_one_service_until_sigterm() -> None:
         assert sorted(line["worker"] for line in lines if line["event"] == event) == [1, 2, 3]
 
 
-async def test_worker_that_a_signal_ended_comes_back() -> None:
+async def test_worker_killed_by_a_signal_is_replaced() -> None:
     async with service() as one:
         await one.until_ready()
         before = one.children()
@@ -109,7 +109,7 @@ async def test_worker_that_a_signal_ended_comes_back() -> None:
     assert [(line["worker"], line["signal"]) for line in lines if line["event"] == "worker_ended"] == [(3, 9)]
 
 
-async def test_front_that_a_signal_ended_comes_back() -> None:
+async def test_aggregator_killed_by_a_signal_is_replaced() -> None:
     async with service(workers=2) as one:
         await one.until_ready()
         os.kill(one.children()[0], signal.SIGKILL)
@@ -117,7 +117,7 @@ async def test_front_that_a_signal_ended_comes_back() -> None:
         await one.until_ready()
 
 
-async def test_workers_end_with_a_killed_parent() -> None:
+async def test_workers_exit_with_a_killed_parent() -> None:
     async with service() as one:
         await one.until_ready()
         children = one.children()
@@ -125,8 +125,8 @@ async def test_workers_end_with_a_killed_parent() -> None:
         await until(lambda: not any(running(pid) for pid in children), "the end of all workers")
 
 
-async def test_workers_own_exit_code_is_the_services(tmp_path: Path) -> None:
-    """What is wrong for one is wrong for all: no loop of starts hides it."""
+async def test_a_worker_s_own_exit_code_becomes_the_service_s(tmp_path: Path) -> None:
+    """A fault of one worker is a fault of all, so no loop of restarts hides it."""
     (tmp_path / "tls.crt").write_text("no PEM")
     files = {"TLS_CERTIFICATE": str(tmp_path / "tls.crt"), "TLS_KEY": str(tmp_path / "tls.key")}
     async with service(workers=3, **files) as one:
@@ -144,7 +144,7 @@ async def test_busy_metrics_port_ends_the_service_with_code_1() -> None:
     assert "metrics_listen_failed" in [line["event"] for line in lines]
 
 
-async def test_a_stopped_worker_is_told() -> None:
+async def test_a_stopped_worker_is_reported() -> None:
     async with service(workers=2) as one:
         await one.until_ready()
         victim = one.children()[-1]
@@ -168,7 +168,7 @@ LEAST = gauge("paquebot_test_least", "of workers", across=Across.MIN)
 MOST = gauge("paquebot_test_most", "of workers", across=Across.MAX)
 
 
-def test_merged_adds_counters_and_asks_gauges() -> None:
+def test_merged_adds_counters_and_combines_gauges() -> None:
     def page(number: int) -> str:
         return (
             "# HELP paquebot_test_total a {b} 1 2\n# TYPE paquebot_test_total counter\n"
@@ -201,7 +201,7 @@ def test_merged_adds_counters_and_asks_gauges() -> None:
     ]
 
 
-def test_merged_keeps_series_that_only_one_has() -> None:
+def test_merged_keeps_series_of_one_worker_only() -> None:
     head = "# HELP x x\n# TYPE x counter\n"
     lines = merged([head + 'x{a="1"} 1.0\n', head + 'x{a="2"} 4.0\n', ""]).decode().splitlines()
     assert lines == ["# HELP x x", "# TYPE x counter", 'x{a="1"} 1.0', 'x{a="2"} 4.0']

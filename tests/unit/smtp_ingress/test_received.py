@@ -59,9 +59,9 @@ def test_the_zone_of_an_address_is_not_in_a_literal() -> None:
 
 
 @given(st.binary(min_size=1, max_size=400))
-def test_no_name_forges_the_trace(octets: bytes) -> None:
+def test_no_name_forges_the_trace(data: bytes) -> None:
     try:
-        name = parse_hello(parse_command(b"EHLO " + octets).argument)
+        name = parse_hello(parse_command(b"EHLO " + data).argument)
     except ValueError:
         return
     field = _received(name)
@@ -70,9 +70,9 @@ def test_no_name_forges_the_trace(octets: bytes) -> None:
     ours = ")\tby mx.example (Paquebot) with ESMTP\tid 01Q;\tSun"
     origin, separator, rest = field.replace("\r\n", "").partition(ours)
     assert separator and "(" not in rest
-    said, parenthesis, comment = origin.removeprefix("Received: from ").partition(" (")
+    greeted_as, parenthesis, comment = origin.removeprefix("Received: from ").partition(" (")
     assert parenthesis
-    if said == "[192.0.2.1]" and comment.startswith("helo "):
+    if greeted_as == "[192.0.2.1]" and comment.startswith("helo "):
         text = comment.removeprefix("helo ")
         assert _CCONTENT.fullmatch(text.replace("\t", " "))
         if "=?" in text:
@@ -80,4 +80,4 @@ def test_no_name_forges_the_trace(octets: bytes) -> None:
         else:
             assert re.sub(r"\\(.)", r"\1", text) == name
     else:
-        assert (said, comment) == (name, "[192.0.2.1]")
+        assert (greeted_as, comment) == (name, "[192.0.2.1]")

@@ -96,14 +96,14 @@ def test_a_job_takes_100_recipients_and_no_more() -> None:
 
 
 def test_a_job_takes_512_kib_to_the_byte() -> None:
-    def octets(subject: int) -> list[int]:
+    def data(subject: int) -> list[int]:
         pair = [message(1, {"paquebot.test": 1}, {}, 200_000), message(2, {"paquebot.test": 1}, {}, subject)]
         return [len(job.payload) for job in publications(PACK, pair)]
 
-    room = MAX_JOB_BYTES - octets(200_000)[0] + 200_000
-    (most,) = octets(room - 16)
+    room = MAX_JOB_BYTES - data(200_000)[0] + 200_000
+    (most,) = data(room - 16)
     assert MAX_JOB_BYTES - 20 < most <= MAX_JOB_BYTES
-    assert len(octets(room + 1)) == 2
+    assert len(data(room + 1)) == 2
 
 
 def test_an_entry_over_the_bound_is_a_job_alone() -> None:

@@ -37,7 +37,7 @@ from paquebot.wire.address import (
         ("x@[192.0.2.1]", "x", "[192.0.2.1]"),
         ("x@[IPv6:2001:DB8:0::1]", "x", "[IPv6:2001:db8::1]"),
         ("x@[ipv6:::FFFF:192.0.2.1]", "x", "[IPv6:::ffff:c000:201]"),
-        ("a" * 890 + "@a.b", "a" * 890, "a.b"),  # 64 octets are what everybody must take, no limit
+        ("a" * 890 + "@a.b", "a" * 890, "a.b"),  # 64 octets are the minimum that every server must accept, not a limit
         ("é" * 33 + "@a.b", "é" * 33, "a.b"),
         ("a" * 64 + "@" + ".".join(["b" * 47] * 4), "a" * 64, ".".join(["b" * 47] * 4)),
         ("root@web_01.example", "root", "web_01.example"),  # a host's name
@@ -52,7 +52,7 @@ from paquebot.wire.address import (
         ("x@💩.la", "x", "xn--ls8h.la"),
         ("x@xn--ls8h.la", "x", "xn--ls8h.la"),
         ("x@👨\u200d👩\u200d👧.test", "x", "xn--1uga80807abag.test"),
-        ("x@xn--zzzzzzzzz9999999", "x", "xn--zzzzzzzzz9999999"),  # no U-label, and a name in DNS
+        ("x@xn--zzzzzzzzz9999999", "x", "xn--zzzzzzzzz9999999"),  # not a U-label, but a name in DNS
         ("x@123.45", "x", "123.45"),
     ],
 )
@@ -96,7 +96,7 @@ def test_addresses(text: str, local: str, domain: str) -> None:
         "a@b\u202ec.test",  # right-to-left override
         "a@b\uffff.test",
         "a" * 897 + "@a.b",  # 901 octets
-        '"' + "\\a" * 448 + '"@a.b',  # as it is written
+        '"' + "\\a" * 448 + '"@a.b',  # counted as it is written
         "a@" + "❤" * 64,
         "a@a\u0301\u0301\u200b.test",  # zero width space
         "a@\u0301a.test",  # begins with a mark
@@ -112,7 +112,7 @@ def test_bad_addresses(text: str) -> None:
         parse_address(text)
 
 
-def test_errors_say_what_was_expected_and_where() -> None:
+def test_errors_state_what_was_expected_and_where() -> None:
     with pytest.raises(BadAddress, match=r"unexpected ' ' at 17"):
         parse_address("alice@example.org x")
     with pytest.raises(BadAddress, match="expected '@' at 5"):
@@ -203,7 +203,7 @@ def test_canonical_local_is_a_fixed_point(local: str) -> None:
 
 @pytest.mark.parametrize("local", [".alice", "alice.", "a..b", "."])
 def test_dots_at_any_place_are_written_in_quotes(local: str) -> None:
-    """Japanese carriers assigned such addresses, before and after there was a rule against them."""
+    """Japanese carriers assigned such addresses, before and after the rule against them."""
     address = parse_address(f"{local}@docomo.example")
     assert (address.local, str(address)) == (local, f'"{local}"@docomo.example')
     assert parse_address(str(address)) == address

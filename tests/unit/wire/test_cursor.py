@@ -1,4 +1,4 @@
-"""The shared cursor: it moves only over what it reads, and its errors say where it stopped."""
+"""The shared cursor: it moves only over what it reads, and its errors state where it stopped."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_it_moves_only_over_what_it_takes() -> None:
         (b"x", lambda cur: cur.number("a number"), "a number", 0),
     ],
 )
-def test_a_failure_says_what_was_expected_and_where(data: bytes, read: object, expected: str, position: int) -> None:
+def test_a_failure_states_what_was_expected_and_where(data: bytes, read: object, expected: str, position: int) -> None:
     cur = Cursor(data)
     assert callable(read)
     with pytest.raises(GrammarError) as caught:

@@ -100,7 +100,7 @@ def test_a_synchronising_literal_over_the_limit_is_refused_unread() -> None:
 
 
 def test_octets_of_a_refused_literal_are_never_a_command() -> None:
-    """RFC 7888 §4: they are on their way, so they and the rest of the command are read and discarded."""
+    """RFC 7888 §4: the client sends them, so the server reads and discards them and the rest of the command."""
     fed = feed(b"a LOGIN {18+}\r\nx LOGOUT\r\nz NOOP\r\n {3+}\r\nq\r\n rest\r\nb NOOP\r\n", small())
     refusal, following = fed.outcomes
     assert refusal == Refuse(b"a BAD [TOOBIG] Literal too large\r\n", close=False)
@@ -294,10 +294,10 @@ def test_any_stream_is_consumed_within_the_limits(raw: bytes, authenticated: boo
     fed = feed(raw, assembler)
     for outcome in fed.outcomes:
         if isinstance(outcome, Complete):
-            octets = len(outcome.assembled.text) + sum(
+            length = len(outcome.assembled.text) + sum(
                 len(literal.payload) for literal in outcome.assembled.literals if isinstance(literal, Literal)
             )
-            assert octets <= SMALL.command + 2 * len(outcome.assembled.literals)
+            assert length <= SMALL.command + 2 * len(outcome.assembled.literals)
         else:
             assert outcome.response.endswith(b"\r\n")
     assert all(len(message) <= SMALL.append for message in fed.messages)

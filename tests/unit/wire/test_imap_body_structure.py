@@ -48,15 +48,15 @@ ENVELOPE_TEXT = (
 ASCII = [Parameter(name=b"CHARSET", value=b"US-ASCII")]
 
 
-def text(lines: int, octets: int) -> BodyPart:
-    return BodyPart(type=b"TEXT", subtype=b"PLAIN", parameters=ASCII, encoding=b"7BIT", lines=lines, body_length=octets)
+def text(lines: int, size: int) -> BodyPart:
+    return BodyPart(type=b"TEXT", subtype=b"PLAIN", parameters=ASCII, encoding=b"7BIT", lines=lines, body_length=size)
 
 
 def test_envelope_of_the_rfc() -> None:
     assert envelope_text(ENVELOPE) == ENVELOPE_TEXT
 
 
-def test_envelope_of_nothing() -> None:
+def test_empty_envelope() -> None:
     assert envelope_text(ImapEnvelope()) == b"(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"
 
 

@@ -100,7 +100,7 @@ def test_before_login_the_grammar_is_strict(raw: bytes, tag: bytes | None, expec
 
 
 @pytest.mark.parametrize(("raw", "tag", "expected", "position"), WRONG, ids=lambda value: str(value)[:40])
-def test_error_says_what_was_expected_and_where(raw: bytes, tag: bytes | None, expected: str, position: int) -> None:
+def test_error_states_what_was_expected_and_where(raw: bytes, tag: bytes | None, expected: str, position: int) -> None:
     with pytest.raises(BadSyntax) as caught:
         parsed(raw)
     assert expected in caught.value.message

@@ -1,6 +1,6 @@
 """Common mistakes of clients after login that can mean one thing only are accepted.
 
-Each case has the octets of a client and the same command to the letter of RFC 3501.
+Each case has the octets of a client and the same command by the grammar of RFC 3501.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MEANT = [
     (b"a FETCH 1 (ALL)", b"a FETCH 1 ALL"),
     (b"a FETCH 1 (FAST BODY)", b"a FETCH 1 (FLAGS INTERNALDATE RFC822.SIZE BODY)"),
     (b"a STATUS x MESSAGES UNSEEN", b"a STATUS x (MESSAGES UNSEEN)"),
-    # what should be in quotes
+    # missing quotes
     (b"a SELECT 100%*\\", b'a SELECT "100%*\\\\"'),
     (b"a SEARCH SUBJECT \xc3\xa4", b'a SEARCH SUBJECT "\xc3\xa4"'),
     (b"a SEARCH KEYWORD \"x\" UNKEYWORD \\Seen", b"a SEARCH KEYWORD x UNSEEN"),
@@ -56,7 +56,7 @@ MEANT = [
     (b"a SEARCH SINCE 1994-02-01", b"a SEARCH SINCE 1-Feb-1994"),
     (b'a SEARCH SINCE "1994-02-01"', b"a SEARCH SINCE 1-Feb-1994"),
     (b'a SEARCH SENTON "01-Feb-1994 10:00:00 +0100" SEEN', b"a SEARCH SENTON 1-Feb-1994 SEEN"),
-    # what FLAGS and PERMANENTFLAGS name, sent back
+    # names from FLAGS and PERMANENTFLAGS, sent back
     (b"a STORE 1 FLAGS (\\Seen \\Recent \\*)", b"a STORE 1 FLAGS (\\Seen)"),
     (b"a STORE 1 -FLAGS \\RECENT", b"a STORE 1 -FLAGS ()"),
     # in any case
@@ -101,7 +101,7 @@ def test_dates_and_flags_of_append(sent: bytes, meant: bytes) -> None:
     assert appended(b"a  append  x  " + sent + b"  {1+}\r\nx \r\n") == there
 
 
-def test_flags_that_cannot_be_stored_do_not_cost_the_message() -> None:
+def test_flags_that_cannot_be_stored_do_not_refuse_the_message() -> None:
     flags = b'( \\Seen \\Recent \\* OIB-Seen-[Gmail]/All "x" caf\xc3\xa9 {5 \\ %s a%%b $Forwarded )' % (b"x" * 256)
     (message,) = appended(b"a APPEND x " + flags + b" {1+}\r\nx\r\n").messages
     assert message.flags == ("\\Seen", "$Forwarded")

@@ -1,7 +1,7 @@
-"""Every parser of SMTP, IMAP, POP3, SASL, PROXY and addresses takes twice the work for twice the input, at most.
+"""Every parser of SMTP, IMAP, POP3, SASL, PROXY and addresses does at most twice the work for twice the input.
 
-Each case is hostile in its own way: what a parser of another kind would look at again and again. Sizes stay below the
-bounds that refuse them, so that the parser's work is measured and not the refusal.
+Each case is hostile in another way: an input that a different parser could read repeatedly. Sizes stay below the
+limits, so that the test measures the parser's work and not the refusal.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def repeated(parse: Callable[[str], object], piece: str, *, before: str = "", af
     return make
 
 
-def octets(parse: Callable[[bytes], object], piece: bytes, *, before: bytes = b"", after: bytes = b"") -> Make:
-    """A parser of octets on octets that repeat a piece."""
+def repeated_bytes(parse: Callable[[bytes], object], piece: bytes, *, before: bytes = b"", after: bytes = b"") -> Make:
+    """A parser of bytes on bytes that repeat a piece."""
 
     def make(count: int) -> Callable[[], object]:
         data = before + piece * count + after
@@ -129,7 +129,7 @@ def reply_of_lines(count: int) -> Callable[[], object]:
 
 
 SMTP: dict[str, Make] = {
-    "a long line": octets(parse_smtp_command, b"\xc3\xa9 ", before=b"MAIL "),
+    "a long line": repeated_bytes(parse_smtp_command, b"\xc3\xa9 ", before=b"MAIL "),
     "different parameters": different_parameters,
     "the same parameter": repeated(mail_of, " SIZE=1", before="FROM:<a@b>"),
     "unknown parameters": repeated(mail_of, " A", before="FROM:<a@b>"),
@@ -152,8 +152,8 @@ SMTP: dict[str, Make] = {
     "DATA in single octets": data_in_single_octets,
     "one line of DATA in single octets": one_line_in_single_octets,
     "BDAT in single octets": chunks_of_one_octet,
-    "short lines": octets(lambda content: check_line_lengths(content, 1000), b"\r\n"),
-    "dots": octets(lambda content: b"".join(add_transparency([content])), b".\r\n"),
+    "short lines": repeated_bytes(lambda content: check_line_lengths(content, 1000), b"\r\n"),
+    "dots": repeated_bytes(lambda content: b"".join(add_transparency([content])), b".\r\n"),
 }
 
 ADDRESSES: dict[str, Make] = {
@@ -196,7 +196,7 @@ def assembled_literals(count: int) -> Callable[[], object]:
 
 
 def overlapping(count: int) -> SequenceSet:
-    """`1:*` again and again, and ranges each of which holds the one after it."""
+    """`1:*` many times, and ranges that each contain the next one."""
     return SequenceSet((SeqRange(1, None),) * count + tuple(SeqRange(at + 1, 10**9 - at) for at in range(count)))
 
 
@@ -233,7 +233,7 @@ def one_pattern(pattern: str) -> Make:
 
 
 def many_patterns(count: int) -> Callable[[], object]:
-    """So many names against half as many patterns as there could be: together they cost as one."""
+    """Match `count` names against half of the maximum of patterns: together they cost as much as one."""
     patterns = ListPatterns(f"*a*{number}" for number in range(64))
     return lambda: [patterns.matches("a" * 50) for _ in range(count)]
 
@@ -244,44 +244,44 @@ def make_patterns(count: int) -> Callable[[], object]:
 
 
 IMAP: dict[str, Make] = {
-    "a long tag": octets(command_of, b"a", after=b" NOOP"),
-    "ranges": octets(command_of, b"1:*,", before=b"a FETCH ", after=b"1 FLAGS"),
-    "flags": octets(command_of, b"\\Seen ", before=b"a STORE 1 FLAGS (", after=b"x)"),
-    "one long flag": octets(command_of, b"x", before=b"a STORE 1 FLAGS "),
-    "search keys": octets(command_of, b"NOT ALL ", before=b"a SEARCH ", after=b"ALL"),
-    "keys in parentheses": octets(command_of, b"(", before=b"a SEARCH ", after=b"ALL"),
-    "NOT of NOT": octets(command_of, b"NOT ", before=b"a SEARCH ", after=b"ALL"),
-    "OR of OR": octets(command_of, b"OR SEEN ", before=b"a SEARCH ", after=b"ALL"),
-    "spaces": octets(command_of, b" ", before=b"a SEARCH", after=b"ALL"),
-    "spaces at the end": octets(command_of, b" ", before=b"a SEARCH ALL"),
-    "items without parentheses": octets(command_of, b" UID", before=b"a FETCH 1"),
-    "flags to keep": octets(command_of, b'"x] ', before=b"a APPEND x (", after=b"x)"),
-    "numbers": octets(command_of, b"123,", before=b"a FETCH ", after=b"1 FLAGS"),
-    "fetch items": octets(command_of, b"BODY[1.2.3.HEADER] ", before=b"a FETCH 1 (", after=b"UID)"),
-    "section path": octets(command_of, b"1.", before=b"a FETCH 1 BODY[", after=b"1]"),
-    "header fields": octets(command_of, b"X ", before=b"a FETCH 1 BODY[HEADER.FIELDS (", after=b"X)]"),
-    "status items": octets(command_of, b"MESSAGES ", before=b"a STATUS x (", after=b"UIDNEXT)"),
-    "special uses": octets(command_of, b"\\x ", before=b"a CREATE x (USE (", after=b"\\x))"),
-    "selection options": octets(command_of, b"REMOTE ", before=b"a LIST (", after=b'REMOTE) "" *'),
-    "return options": octets(command_of, b"CHILDREN ", before=b'a LIST "" * RETURN (', after=b"CHILDREN)"),
-    "patterns": octets(command_of, b"*a% ", before=b'a LIST "" (', after=b"*)"),
-    "one pattern": octets(command_of, b"%*", before=b'a LIST "" '),
-    "quoted pairs": octets(command_of, b"\\\\", before=b'a LOGIN "', after=b'" x'),
-    "quotes without an end": octets(command_of, b'"\\', before=b"a LOGIN "),
-    "ID": octets(command_of, b'"a" "b" ', before=b"a ID (", after=b'"a" NIL)'),
-    "ENABLE": octets(command_of, b" X", before=b"a ENABLE"),
-    "an unknown command": octets(command_of, b"x", before=b"a "),
+    "a long tag": repeated_bytes(command_of, b"a", after=b" NOOP"),
+    "ranges": repeated_bytes(command_of, b"1:*,", before=b"a FETCH ", after=b"1 FLAGS"),
+    "flags": repeated_bytes(command_of, b"\\Seen ", before=b"a STORE 1 FLAGS (", after=b"x)"),
+    "one long flag": repeated_bytes(command_of, b"x", before=b"a STORE 1 FLAGS "),
+    "search keys": repeated_bytes(command_of, b"NOT ALL ", before=b"a SEARCH ", after=b"ALL"),
+    "keys in parentheses": repeated_bytes(command_of, b"(", before=b"a SEARCH ", after=b"ALL"),
+    "NOT of NOT": repeated_bytes(command_of, b"NOT ", before=b"a SEARCH ", after=b"ALL"),
+    "OR of OR": repeated_bytes(command_of, b"OR SEEN ", before=b"a SEARCH ", after=b"ALL"),
+    "spaces": repeated_bytes(command_of, b" ", before=b"a SEARCH", after=b"ALL"),
+    "spaces at the end": repeated_bytes(command_of, b" ", before=b"a SEARCH ALL"),
+    "items without parentheses": repeated_bytes(command_of, b" UID", before=b"a FETCH 1"),
+    "flags to keep": repeated_bytes(command_of, b'"x] ', before=b"a APPEND x (", after=b"x)"),
+    "numbers": repeated_bytes(command_of, b"123,", before=b"a FETCH ", after=b"1 FLAGS"),
+    "fetch items": repeated_bytes(command_of, b"BODY[1.2.3.HEADER] ", before=b"a FETCH 1 (", after=b"UID)"),
+    "section path": repeated_bytes(command_of, b"1.", before=b"a FETCH 1 BODY[", after=b"1]"),
+    "header fields": repeated_bytes(command_of, b"X ", before=b"a FETCH 1 BODY[HEADER.FIELDS (", after=b"X)]"),
+    "status items": repeated_bytes(command_of, b"MESSAGES ", before=b"a STATUS x (", after=b"UIDNEXT)"),
+    "special uses": repeated_bytes(command_of, b"\\x ", before=b"a CREATE x (USE (", after=b"\\x))"),
+    "selection options": repeated_bytes(command_of, b"REMOTE ", before=b"a LIST (", after=b'REMOTE) "" *'),
+    "return options": repeated_bytes(command_of, b"CHILDREN ", before=b'a LIST "" * RETURN (', after=b"CHILDREN)"),
+    "patterns": repeated_bytes(command_of, b"*a% ", before=b'a LIST "" (', after=b"*)"),
+    "one pattern": repeated_bytes(command_of, b"%*", before=b'a LIST "" '),
+    "quoted pairs": repeated_bytes(command_of, b"\\\\", before=b'a LOGIN "', after=b'" x'),
+    "quotes without an end": repeated_bytes(command_of, b'"\\', before=b"a LOGIN "),
+    "ID": repeated_bytes(command_of, b'"a" "b" ', before=b"a ID (", after=b'"a" NIL)'),
+    "ENABLE": repeated_bytes(command_of, b" X", before=b"a ENABLE"),
+    "an unknown command": repeated_bytes(command_of, b"x", before=b"a "),
     "literals": literals,
     "assembled literals": assembled_literals,
-    "a digit line": octets(lambda line: CommandAssembler(_WIDE).start() and _line(line), b"9", before=b"a {"),
+    "a digit line": repeated_bytes(lambda line: CommandAssembler(_WIDE).start() and _line(line), b"9", before=b"a {"),
     "overlapping ranges": resolve_overlapping,
     "sequence numbers": select_overlapping,
     "UIDs": select_uids,
     "recent in pieces": recent_in_pieces,
     "compress": lambda count: lambda: (compress(range(1, 2 * count, 2)), set_of(range(1, 2 * count, 2))),
-    "shifts in a name": octets(decode_mailbox_name, b"&-"),
-    "shifts without an end": octets(decode_mailbox_name, b"&"),
-    "one shift": octets(decode_mailbox_name, b"AGEA", before=b"&", after=b"-"),
+    "shifts in a name": repeated_bytes(decode_mailbox_name, b"&-"),
+    "shifts without an end": repeated_bytes(decode_mailbox_name, b"&"),
+    "one shift": repeated_bytes(decode_mailbox_name, b"AGEA", before=b"&", after=b"-"),
     "print a name": repeated(encode_mailbox_name, "é&a"),
     "levels": repeated(check_new_name, "a/"),
     "a name for *a*a*b": one_pattern("*a" * 200 + "*c"),
@@ -299,18 +299,18 @@ def _line(line: bytes) -> object:
 
 
 POP3_AND_OTHERS: dict[str, Make] = {
-    "spaces": octets(pop3.parse_command, b" ", before=b"LIST", after=b"x"),
-    "digits": octets(pop3.parse_command, b"9", before=b"TOP "),
-    "a long keyword": octets(pop3.parse_command, b"x"),
-    "PASS": octets(pop3.parse_command, b" x", before=b"PASS"),
-    "AUTH": octets(pop3.parse_command, b"x", before=b"AUTH "),
-    "stuffed": octets(lambda message: list(pop3.stuffed(message, piece=2)), b".\r\n"),
-    "lone LF": octets(lambda text: b"".join(pop3.stuffed(text)), b"\n"),
-    "top": octets(lambda message: pop3.top_of(message, 7), b"\r\n"),
-    "PROXY 1": octets(proxy.read_header, b" ", before=b"PROXY TCP4 "),
-    "PROXY 2": octets(proxy.read_header, b"\x04\0\0", before=proxy.SIGNATURE + b"\x21\x11\xff\xff" + bytes(12)),
-    "PLAIN": octets(sasl.parse_plain, b"\0"),
-    "base64": octets(sasl.decode_response, base64.b64encode(b"abc")),
+    "spaces": repeated_bytes(pop3.parse_command, b" ", before=b"LIST", after=b"x"),
+    "digits": repeated_bytes(pop3.parse_command, b"9", before=b"TOP "),
+    "a long keyword": repeated_bytes(pop3.parse_command, b"x"),
+    "PASS": repeated_bytes(pop3.parse_command, b" x", before=b"PASS"),
+    "AUTH": repeated_bytes(pop3.parse_command, b"x", before=b"AUTH "),
+    "stuffed": repeated_bytes(lambda message: list(pop3.stuffed(message, piece=2)), b".\r\n"),
+    "lone LF": repeated_bytes(lambda text: b"".join(pop3.stuffed(text)), b"\n"),
+    "top": repeated_bytes(lambda message: pop3.top_of(message, 7), b"\r\n"),
+    "PROXY 1": repeated_bytes(proxy.read_header, b" ", before=b"PROXY TCP4 "),
+    "PROXY 2": repeated_bytes(proxy.read_header, b"\x04\0\0", before=proxy.SIGNATURE + b"\x21\x11\xff\xff" + bytes(12)),
+    "PLAIN": repeated_bytes(sasl.parse_plain, b"\0"),
+    "base64": repeated_bytes(sasl.decode_response, base64.b64encode(b"abc")),
 }
 
 
@@ -334,8 +334,8 @@ def test_pop3_sasl_and_proxy(make: Make) -> None:
     assert_linear(make, 400)
 
 
-def test_mail_stops_at_the_first_parameter_that_cannot_be() -> None:
-    """RFC 5321 §4.1.1.11; 660 different ones were each compared with all before them."""
+def test_mail_stops_at_the_first_impossible_parameter() -> None:
+    """RFC 5321 §4.1.1.11; a parser that reads on compares each of 660 parameters with all before it."""
     few, many = "FROM:<a@b> X SIZE=1", "FROM:<a@b> X" + " Y" * 900
     for text in (few, many):
         with pytest.raises(ValueError, match="not recognised"):

@@ -14,7 +14,7 @@ PARTS = st.lists(st.sampled_from([b".", b"\r\n", b"\n", b"\r", b"x", b"..", b"a:
 
 
 def canonical(message: bytes) -> bytes:
-    """With every line ended by CRLF."""
+    """Return the content with CRLF at the end of every line."""
     return re.sub(rb"(?<!\r)\n", b"\r\n", message)
 
 

@@ -29,19 +29,19 @@ _beginnings = st.sampled_from(
 )
 
 
-def outcome(octets: bytes) -> ProxyHeader | NeedMore | NoHeader | str:
+def outcome(data: bytes) -> ProxyHeader | NeedMore | NoHeader | str:
     try:
-        return read_header(octets)
+        return read_header(data)
     except GrammarError as error:
-        assert 0 <= error.position <= len(octets)  # noqa: PT017
+        assert 0 <= error.position <= len(data)  # noqa: PT017
         assert str(error).isascii()  # noqa: PT017
         return "bad"
 
 
 @given(_beginnings, st.binary(max_size=600))
 def test_once_decided_it_stays_decided(beginning: bytes, rest: bytes) -> None:
-    octets = beginning + rest
-    outcomes = [outcome(octets[:end]) for end in range(len(octets) + 1)]
+    data = beginning + rest
+    outcomes = [outcome(data[:end]) for end in range(len(data) + 1)]
     undecided = [one == NeedMore() for one in outcomes]
     assert undecided == sorted(undecided, reverse=True)
     assert sum(undecided) <= MAX_HEADER

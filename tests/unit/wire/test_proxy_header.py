@@ -40,16 +40,16 @@ GOOD = [
 ]
 
 
-@pytest.mark.parametrize(("octets", "source", "destination"), GOOD)
+@pytest.mark.parametrize(("data", "source", "destination"), GOOD)
 def test_good_header_whole_in_pieces_and_followed_by_others(
-    octets: bytes, source: Endpoint | None, destination: Endpoint | None
+    data: bytes, source: Endpoint | None, destination: Endpoint | None
 ) -> None:
-    header = ProxyHeader(len(octets), source, destination)
-    assert read_header(octets) == header
-    assert read_header(octets + b"EHLO client.example\r\n") == header
-    assert read_header(octets + octets) == header
-    for end in range(len(octets)):
-        assert read_header(octets[:end]) == NeedMore()
+    header = ProxyHeader(len(data), source, destination)
+    assert read_header(data) == header
+    assert read_header(data + b"EHLO client.example\r\n") == header
+    assert read_header(data + data) == header
+    for end in range(len(data)):
+        assert read_header(data[:end]) == NeedMore()
 
 
 def test_longest_header_of_version_2() -> None:
@@ -62,15 +62,15 @@ def test_longest_header_of_version_2() -> None:
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [b"EHLO client.example\r\n", b"PASS x", b"PRO\r", b"proxy TCP4 ", b"\x16\x03\x01", b"a1 LOGIN", b"\r\nQUIT", b"\n"],
 )
-def test_no_header(octets: bytes) -> None:
-    assert read_header(octets) == NoHeader()
+def test_no_header(data: bytes) -> None:
+    assert read_header(data) == NoHeader()
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         b"PROXYTCP4",
         b"PROXY \r\n",
@@ -106,10 +106,10 @@ def test_no_header(octets: bytes) -> None:
         v2("192.0.2.7", "198.51.100.1", 1, 2, Tlv(3, bytes(4))),  # a wrong checksum
     ],
 )
-def test_bad_header(octets: bytes) -> None:
+def test_bad_header(data: bytes) -> None:
     with pytest.raises(GrammarError) as caught:
-        read_header(octets)
-    assert 0 <= caught.value.position <= len(octets)
+        read_header(data)
+    assert 0 <= caught.value.position <= len(data)
 
 
 def test_one_flipped_bit_breaks_the_checksum() -> None:

@@ -18,15 +18,15 @@ _LINES = st.lists(st.lists(st.sampled_from([b".", b"a", b"\xc3\xa9"]), max_size=
 _CUTS = st.lists(st.integers(min_value=1, max_value=7), max_size=40)
 
 
-def decoded(octets: bytes, cuts: list[int]) -> tuple[bytes, bytes] | None:
-    """The content and what follows it, if `octets` arrive in segments of these lengths; None: no end."""
+def decoded(data: bytes, cuts: list[int]) -> tuple[bytes, bytes] | None:
+    """Return the content and the bytes behind it when `data` arrives in segments of these lengths; None: no end."""
     decoder = DataDecoder()
     at = 0
-    for length in [*cuts, len(octets)]:
-        rest = decoder.feed(octets[at : at + length])
+    for length in [*cuts, len(data)]:
+        rest = decoder.feed(data[at : at + length])
         at += length
         if rest is not None:
-            return decoder.content(), rest + octets[at:]
+            return decoder.content(), rest + data[at:]
     return None
 
 
@@ -37,29 +37,29 @@ def test_any_lines_round_trip_wherever_segments_are_cut(lines: list[bytes], cuts
 
 
 @given(_ALPHABET, _CUTS)
-def test_only_crlf_dot_crlf_ends(octets: bytes, cuts: list[int]) -> None:
-    end = (b"\r\n" + octets).find(b"\r\n.\r\n")
+def test_only_crlf_dot_crlf_ends(data: bytes, cuts: list[int]) -> None:
+    end = (b"\r\n" + data).find(b"\r\n.\r\n")
     try:
-        found = decoded(octets, cuts)
+        found = decoded(data, cuts)
     except BareLineEnd:
         assert end >= 0
-        assert (octets[:end] if end else b"").replace(b"\r\n", b"").strip(b".a\x00\xff") != b""
+        assert (data[:end] if end else b"").replace(b"\r\n", b"").strip(b".a\x00\xff") != b""
         return
     if end < 0:
         assert found is None
     else:
         assert found is not None
-        assert found[1] == octets[end + 3 :]
+        assert found[1] == data[end + 3 :]
         assert b"\r" not in found[0].replace(b"\r\n", b"")
         assert b"\n" not in found[0].replace(b"\r\n", b"")
 
 
 @given(_ALPHABET, _CUTS)
-def test_discarding_finds_the_same_end(octets: bytes, cuts: list[int]) -> None:
+def test_discarding_finds_the_same_end(data: bytes, cuts: list[int]) -> None:
     keeping, discarding = DataDecoder(), DataDecoder()
     at = 0
-    for length in [*cuts, len(octets)]:
-        segment = octets[at : at + length]
+    for length in [*cuts, len(data)]:
+        segment = data[at : at + length]
         at += length
         kept, discarded = keeping.feed(segment), discarding.feed(segment)
         assert kept == discarded
@@ -76,12 +76,12 @@ def test_other_marks_do_not_end(mark: bytes) -> None:
 
 @pytest.mark.parametrize("cut", range(1, 5))
 def test_end_mark_cut_anywhere(cut: int) -> None:
-    octets = b"hello\r\n.\r\nQUIT\r\n"
-    assert decoded(octets, [4 + cut]) == (b"hello\r\n", b"QUIT\r\n")
+    data = b"hello\r\n.\r\nQUIT\r\n"
+    assert decoded(data, [4 + cut]) == (b"hello\r\n", b"QUIT\r\n")
 
 
 @pytest.mark.parametrize(
-    ("octets", "content"),
+    ("data", "content"),
     [
         (b".\r\n", b""),
         (b"\r\n.\r\n", b"\r\n"),
@@ -90,8 +90,8 @@ def test_end_mark_cut_anywhere(cut: int) -> None:
         (b"a.\r\n..b\r\n....\r\n.\r\n", b"a.\r\n.b\r\n...\r\n"),
     ],
 )
-def test_transparency(octets: bytes, content: bytes) -> None:
-    assert decoded(octets, []) == (content, b"")
+def test_transparency(data: bytes, content: bytes) -> None:
+    assert decoded(data, []) == (content, b"")
 
 
 def test_line_length_counts_crlf_and_not_the_transparency_dot() -> None:
@@ -115,16 +115,16 @@ def test_line_lengths_are_exact(lengths: list[int], limit: int) -> None:
 
 
 @given(_ALPHABET, _CUTS)
-def test_chunks_join_and_end_with_a_line_end(octets: bytes, cuts: list[int]) -> None:
+def test_chunks_join_and_end_with_a_line_end(data: bytes, cuts: list[int]) -> None:
     collector = ChunkCollector()
     at = 0
-    for length in [*cuts, len(octets)]:
-        collector.feed(octets[at : at + length])
+    for length in [*cuts, len(data)]:
+        collector.feed(data[at : at + length])
         at += length
-    assert collector.size == len(octets)
-    bare = octets.count(b"\r\n") != octets.count(b"\r") or octets.count(b"\r\n") != octets.count(b"\n")
+    assert collector.size == len(data)
+    bare = data.count(b"\r\n") != data.count(b"\r") or data.count(b"\r\n") != data.count(b"\n")
     if bare:
         with pytest.raises(BareLineEnd):
             collector.content()
     else:
-        assert collector.content() == octets + (b"" if octets.endswith(b"\r\n") or not octets else b"\r\n")
+        assert collector.content() == data + (b"" if data.endswith(b"\r\n") or not data else b"\r\n")

@@ -13,7 +13,7 @@ from paquebot.wire.smtp.extensions import parse_extensions, size_limit
         ("mx.example.net\npipelining\nsize  1000 ", {"PIPELINING": "", "SIZE": "1000"}),
         ("mx\nAUTH PLAIN LOGIN\nAUTH=PLAIN LOGIN", {"AUTH": "PLAIN LOGIN PLAIN LOGIN"}),
         ("mx\nAUTH=CRAM-MD5", {"AUTH": "CRAM-MD5"}),
-        ("PIPELINING", {}),  # the first line is the greeting, whatever it says
+        ("PIPELINING", {}),  # the first line is the greeting, whatever its text is
     ],
 )
 def test_keywords_and_parameters(lines: str, extensions: dict[str, str]) -> None:
@@ -28,5 +28,5 @@ def test_size_limit(size: str, limit: int) -> None:
     assert size_limit({"SIZE": size}) == limit
 
 
-def test_no_size_is_no_limit() -> None:
+def test_without_size_there_is_no_limit() -> None:
     assert size_limit({}) == 0

@@ -13,17 +13,17 @@ _NAMED = {name: value for name, value in vars(replies).items() if isinstance(val
 _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\x85\u2028\u2029"), max_size=40).map(str.strip)
 
 
-def read(octets: bytes) -> Reply:
-    return join_reply([parse_reply_line(line) for line in octets.split(b"\n")[:-1]])
+def read(data: bytes) -> Reply:
+    return join_reply([parse_reply_line(line) for line in data.split(b"\n")[:-1]])
 
 
 @pytest.mark.parametrize("name", sorted(_NAMED))
 def test_every_named_reply_is_well_formed(name: str) -> None:
     reply = _NAMED[name]
-    octets = reply.encode()
-    assert octets.isascii()
-    assert all(len(line) + 2 <= MAX_REPLY_LINE for line in octets.split(b"\r\n"))
-    assert read(octets) == reply
+    data = reply.encode()
+    assert data.isascii()
+    assert all(len(line) + 2 <= MAX_REPLY_LINE for line in data.split(b"\r\n"))
+    assert read(data) == reply
     if reply.enhanced_status:  # RFC 3463 §2: the class is the code's
         assert re.fullmatch(r"[245]\.\d{1,3}\.\d{1,3}", reply.enhanced_status)
         assert reply.enhanced_status[0] == str(reply.code)[0]
@@ -44,14 +44,14 @@ def test_replies_round_trip(code: int, detail: int, lines: list[str]) -> None:
 
 
 def test_several_lines() -> None:
-    octets = b"250-2.1.5 one\r\n250-2.1.5 two\r\n250 2.1.5 three\r\n"
-    assert Reply(250, "2.1.5", "one\ntwo\nthree").encode() == octets
-    assert read(octets) == Reply(250, "2.1.5", "one\ntwo\nthree")
-    assert str(read(octets)) == "250 2.1.5 one two three"
+    data = b"250-2.1.5 one\r\n250-2.1.5 two\r\n250 2.1.5 three\r\n"
+    assert Reply(250, "2.1.5", "one\ntwo\nthree").encode() == data
+    assert read(data) == Reply(250, "2.1.5", "one\ntwo\nthree")
+    assert str(read(data)) == "250 2.1.5 one two three"
 
 
 @pytest.mark.parametrize(
-    ("octets", "reply"),
+    ("data", "reply"),
     [
         (b"250\r\n", Reply(250, "", "")),
         (b"250 \r\n", Reply(250, "", "")),
@@ -65,8 +65,8 @@ def test_several_lines() -> None:
         (b"550 \xff\r\n", Reply(550, "", "\ufffd")),
     ],
 )
-def test_replies_of_real_servers(octets: bytes, reply: Reply) -> None:
-    assert read(octets) == reply
+def test_replies_of_real_servers(data: bytes, reply: Reply) -> None:
+    assert read(data) == reply
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_bad_reply_lines(line: bytes) -> None:
 
 
 def test_lines_that_do_not_form_one_reply() -> None:
-    for octets in (b"250-one\r\n251 two\r\n", b"250-one\r\n", b""):
+    for data in (b"250-one\r\n251 two\r\n", b"250-one\r\n", b""):
         with pytest.raises(BadReply):
-            read(octets)
+            read(data)
 
 
 def test_classes() -> None:

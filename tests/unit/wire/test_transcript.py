@@ -31,11 +31,11 @@ LISTED = b'* LIST () "/" {5}\r\na"b\\c\r\n* LIST () "/" {4}\r\na\r\nb\r\na2 OK L
 Filter = ImapTranscriptFilter | Pop3TranscriptFilter | SmtpTranscriptFilter
 
 
-def all_pieces(transcript: Filter, octets: bytes, cuts: list[int]) -> list[Piece]:
+def all_pieces(transcript: Filter, chunk: bytes, cuts: list[int]) -> list[Piece]:
     pieces: list[Piece] = []
-    edges = sorted({0, len(octets), *(cut % (len(octets) + 1) for cut in cuts)})
+    edges = sorted({0, len(chunk), *(cut % (len(chunk) + 1) for cut in cuts)})
     for start, end in itertools.pairwise(edges):
-        pieces += transcript.server_data(octets[start:end])
+        pieces += transcript.server_data(chunk[start:end])
     return pieces
 
 
@@ -67,23 +67,23 @@ def test_imap_keeps_a_name_and_leaves_out_a_literal_with_line_ends() -> None:
 
 
 @given(st.sampled_from((FETCHED, LISTED)), st.lists(st.integers(0, 200)))
-def test_imap_keeps_the_same_however_it_is_cut(octets: bytes, cuts: list[int]) -> None:
-    assert all_pieces(ImapTranscriptFilter(), octets, cuts) == ImapTranscriptFilter().server_data(octets)
+def test_imap_keeps_the_same_pieces_for_any_cuts(chunk: bytes, cuts: list[int]) -> None:
+    assert all_pieces(ImapTranscriptFilter(), chunk, cuts) == ImapTranscriptFilter().server_data(chunk)
 
 
 @given(st.lists(st.binary(max_size=40)), st.lists(st.integers(0, 500)))
 def test_imap_never_keeps_a_message(bodies: list[bytes], cuts: list[int]) -> None:
     secret = b"SECRET"
-    octets = b"".join(
+    chunk = b"".join(
         b"* %d FETCH (BODY[1]<%d> {%d}\r\n%b)\r\n" % (number, number, len(body) + 6, secret + body)
         for number, body in enumerate(bodies, 1)
     )
-    pieces = all_pieces(ImapTranscriptFilter(), octets, cuts)
+    pieces = all_pieces(ImapTranscriptFilter(), chunk, cuts)
     assert not any(secret in piece.data for piece in pieces if isinstance(piece, Line))
     assert [piece.count for piece in pieces if isinstance(piece, LeftOut)] == [len(body) + 6 for body in bodies]
 
 
-def test_a_line_without_end_is_not_held() -> None:
+def test_a_line_without_end_is_not_buffered() -> None:
     transcript = ImapTranscriptFilter()
     for _ in range(100):
         assert transcript.server_data(b"x" * 10_000) == []
@@ -92,10 +92,10 @@ def test_a_line_without_end_is_not_held() -> None:
 
 
 def test_a_long_literal_is_left_out_even_behind_a_long_line() -> None:
-    octets = (
+    chunk = (
         b"* LIST " + b"y" * 2 * MAX_SERVER_LINE + b" {%d}\r\n" % (MAX_LITERAL + 1) + b"z" * (MAX_LITERAL + 1) + b"\r\n"
     )
-    cut, left_out, rest = ImapTranscriptFilter().server_data(octets)
+    cut, left_out, rest = ImapTranscriptFilter().server_data(chunk)
     assert isinstance(cut, Line)
     assert cut.cut
     assert (left_out, rest) == (LeftOut(MAX_LITERAL + 1), Line(b""))
@@ -152,7 +152,7 @@ def test_lines_after_a_refused_command_are_left_out(
     assert transcript.client_line(command) == [Line(command)]
 
 
-def test_the_words_of_a_message_do_not_come_back_as_tags() -> None:
+def test_words_of_a_message_are_not_taken_for_tags() -> None:
     transcript = ImapTranscriptFilter()
     transcript.client_line(b"a APPEND no {60}")
     assert transcript.server_data(b"a NO No such mailbox\r\n") == [Line(b"a NO No such mailbox")]

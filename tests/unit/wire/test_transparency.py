@@ -19,7 +19,7 @@ BLOCK = 64 * 1024
         (b"a\r\n.b\r\n..\r\nc.\r\n", b"a\r\n..b\r\n...\r\nc.\r\n.\r\n"),
     ],
 )
-def test_what_a_client_sends(content: bytes, sent: bytes) -> None:
+def test_a_client_doubles_dots(content: bytes, sent: bytes) -> None:
     assert b"".join(add_transparency([content])) == sent
     assert b"".join(dot_stuffed([content])) == sent.removesuffix(b".\r\n")
 
