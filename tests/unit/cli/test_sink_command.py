@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 import signal
 import smtplib
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.sink_process import sink_process
 from typer.testing import CliRunner
 
 from paquebot.cli.app import app
@@ -66,20 +64,6 @@ def test_a_directory_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None
     assert ended.stderr == f"paquebot: cannot make the directory {tmp_path / 'file'}: File exists\n"
 
 
-@contextlib.contextmanager
-def _process(*options: object) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """(the process of a sink, its port)."""
-    command = [sys.executable, "-m", "paquebot", "sink", "--listen", "127.0.0.1:0", *map(str, options)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            found = re.search(r"listening on 127\.0\.0\.1:(\d+); Ctrl-C stops it", process.stderr.readline())
-            assert found
-            yield process, int(found[1])
-        finally:
-            process.kill()
-
-
 def _send(port: int) -> None:
     with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
         client.sendmail("alice@example.org", ["carol@example.net"], b"Subject: one\r\n\r\n")
@@ -88,38 +72,39 @@ def _send(port: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly(number: signal.Signals) -> None:
-    with _process("--json") as (process, port):
-        _send(port)
-        process.send_signal(number)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 0
+    with sink_process("--json") as sink:
+        _send(sink.port)
+        sink.process.send_signal(number)
+        out, err = sink.process.communicate(timeout=60)
+    assert sink.process.returncode == 0
     assert json.loads(out)["subject"] == "one"
     assert err == "1 message\n"
 
 
 @pytest.mark.slow
 def test_count_ends_it_and_a_missing_message_is_exit_code_1(tmp_path: Path) -> None:
-    with _process("--count", 1, "--directory", tmp_path / "new" / "mail") as (process, port):
-        _send(port)
-        assert process.wait(60) == 0
+    with sink_process("--count", 1, "--directory", tmp_path / "new" / "mail") as sink:
+        _send(sink.port)
+        assert sink.process.wait(60) == 0
     assert [file.read_bytes() for file in (tmp_path / "new" / "mail").iterdir()] == [b"Subject: one\r\n\r\n"]
-    with _process("--count", 2) as (process, port):
-        process.terminate()
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
+    with sink_process("--count", 2) as sink:
+        sink.process.terminate()
+        _, err = sink.process.communicate(timeout=60)
+    assert sink.process.returncode == 1
     assert err == "paquebot: 0 of 2 messages came\n"
 
 
 @pytest.mark.slow
-def test_a_closed_standard_output_ends_it() -> None:
-    with _process() as (process, port):
-        assert process.stdout is not None
-        process.stdout.close()
+def test_a_closed_standard_output_ends_it(tmp_path: Path) -> None:
+    with sink_process("--directory", tmp_path) as sink:
+        assert sink.process.stdout is not None
+        sink.process.stdout.close()
         with pytest.raises(smtplib.SMTPDataError):
-            _send(port)
-        assert process.wait(60) == 1
-        assert process.stderr is not None
-        assert process.stderr.read() == "paquebot: cannot print: Broken pipe\n"
+            _send(sink.port)
+        assert sink.process.wait(60) == 1
+        assert sink.process.stderr is not None
+        assert sink.process.stderr.read() == "paquebot: cannot print: Broken pipe\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """What a sink prints and keeps of a message."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -58,9 +59,14 @@ class Recorder:
         return path
 
     def show(self, message: ReceivedMessage, file: Path | None) -> None:
-        """Print the message's line. Raises OSError."""
+        """Print the message's line. Raises OSError, and removes the file then, because the sender sends it again."""
         line = json.dumps(self._fields(message, file)) if self._as_json else _line(message, file)
-        print(line, flush=True)
+        try:
+            print(line, flush=True)
+        except OSError:
+            if file is not None:
+                file.unlink(missing_ok=True)
+            raise
 
     def _fields(self, message: ReceivedMessage, file: Path | None) -> Mapping[str, object]:
         at = message.at.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -81,7 +87,8 @@ class Recorder:
 
 def report(text: str) -> None:
     """Print a line on standard error that is about no kept message."""
-    print(f"{datetime.datetime.now():%H:%M:%S}  {printable(text)}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a closed standard error must not change a reply
+        print(f"{datetime.datetime.now():%H:%M:%S}  {printable(text)}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

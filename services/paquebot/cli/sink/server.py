@@ -8,6 +8,7 @@ Memory: the transactions under way hold together `_CONTENT` bytes of messages or
 """
 
 import asyncio
+import contextlib
 import datetime
 import weakref
 from collections.abc import Callable
@@ -152,7 +153,10 @@ class Sink:
     def close(self) -> None:
         """Free the sockets and the loop; also after an `open` that failed."""
         if self._controller.server is not None:
-            self.loop.run_until_complete(self._controller.finalize())  # type: ignore[no-untyped-call]
+            # From Python 3.12 on it waits for every connection, and a client that reads no reply keeps its own open.
+            with contextlib.suppress(TimeoutError):
+                finalize = self._controller.finalize()  # type: ignore[no-untyped-call]
+                self.loop.run_until_complete(asyncio.wait_for(finalize, _GRACE))
         self.loop.close()
 
     async def _serve(self) -> None:
