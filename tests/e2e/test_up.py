@@ -100,7 +100,7 @@ async def test_once_sends_a_message_and_ends_and_a_second_start_keeps_it(up: Up)
     assert "account alice" not in shown
     assert f"{LOOPBACK}:{up.ports.services.imaps}" in shown
     assert f"unix:{up.data}/run/grpc.sock" in shown
-    trusted = re.search(r"certificate authority +(/\S+),", shown)
+    trusted = re.search(r"certificate authority +(/\S+) ", shown)
     assert trusted
     asking = ssl.create_default_context(cafile=trusted[1])
     for server in ("IMAP", "POP3", "SMTP"):

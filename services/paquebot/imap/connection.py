@@ -13,18 +13,18 @@ _TOO_MUCH = b"* BYE Too much was sent before login\r\n"
 
 
 class Inactive(Exception):
-    """The peer sent nothing, or no whole line, in time."""
+    """The client sent nothing, or no whole line, in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class TruncatedLine:
-    """No line end within the maximum; `head` is what came first. The line's rest is thrown away."""
+    """No line end within the maximum. `head`: the beginning of the line; its rest is discarded."""
 
     head: bytes
 
 
 class ImapConnection(ClientConnection):
-    """`await` on it from its session's task only."""
+    """Await its methods from the session's task only."""
 
     def __init__(
         self, *, write_timeout: float, write_rate: int = MINIMUM_RATE, long_ahead: LongAhead | None = None
@@ -38,42 +38,43 @@ class ImapConnection(ClientConnection):
         )
         self._skipping = False
         self.recorder: TranscriptRecorder[ImapTranscriptFilter] | None = None
-        """Of the session, once it is logged in."""
+        """The session's, once it is logged in."""
 
     async def send(self, octets: bytes | bytearray | memoryview) -> None:
-        """As every connection's, told to whoever records the session."""
+        """Send, and add to the transcript if the session is recorded."""
         if self.recorder is not None and self.recorder.transcript is not None:
             self.recorder.transcript.from_server(octets)
         await super().send(octets)
 
     def record_command(self, line: bytes | TruncatedLine, *, first: bool) -> None:
-        """A line was taken from the client; the `first` of its command, or what follows a literal."""
+        """Add a line of the client to the transcript: the `first` of its command, or one after a literal."""
         if self.recorder is None:
             return
         transcript = self.recorder.look() if first else self.recorder.transcript
         if transcript is not None:
-            octets = line.head if isinstance(line, TruncatedLine) else line
-            transcript.from_client(transcript.filter.client_line(octets, first=first))
+            data = line.head if isinstance(line, TruncatedLine) else line
+            transcript.from_client(transcript.filter.client_line(data, first=first))
 
-    def record_literal(self, octets: bytes) -> None:
-        """A literal that is no message was taken."""
+    def record_literal(self, literal: bytes) -> None:
+        """Add a literal of the client to the transcript, which is not a message."""
         if self.recorder is not None and (transcript := self.recorder.transcript) is not None:
-            transcript.from_client(transcript.filter.client_literal(octets))
+            transcript.from_client(transcript.filter.client_literal(literal))
 
     def record_content(self, count: int) -> None:
-        """A literal that is a message was taken, or one was thrown away."""
+        """Add to the transcript that `count` bytes came: a message, or a discarded literal."""
         if self.recorder is not None and (transcript := self.recorder.transcript) is not None:
             transcript.from_client(transcript.filter.client_content(count))
 
     async def wait(self, seconds: float) -> None:
-        """Until bytes came, the peer ended, or `ring`. Raises Inactive after `seconds`."""
+        """Wait for bytes, for the client's end, or for `ring`. Raises Inactive after `seconds`."""
         try:
             await self._more(seconds)
         except TimeoutError:
             raise Inactive from None
 
     def take_line(self, maximum: int) -> bytes | TruncatedLine | None:
-        """The next line without its line end, if it is here. A lone LF ends a line too: people type commands."""
+        """The next line without its line end; None: it is not whole yet. A lone LF ends a line too, as people type
+        commands."""
         end = self._buffer.find(b"\n", self._scanned)
         if self._skipping:  # the rest of a line that was too long
             if end < 0:
@@ -100,11 +101,11 @@ class ImapConnection(ClientConnection):
         return line
 
     def is_longer(self, maximum: int) -> bool:
-        """Has the line that is next more bytes than `maximum`? Takes nothing."""
+        """Whether the next line has more than `maximum` bytes. Consumes nothing."""
         return not self._skipping and len(self._buffer) > maximum + 1 and self._buffer.find(b"\n", 0, maximum + 2) < 0
 
     def put_back(self, line: bytes) -> None:
-        """Let `take_line` give this line once more."""
+        """Let `take_line` return this line again."""
         self._buffer[:0] = line + b"\r\n"
         self._scanned = 0
 

@@ -17,7 +17,7 @@ _REPLIES_HIGH = 16 * 1024  # bytes of replies that wait for those of further com
 
 
 class Pop3Connection(ClientConnection):
-    """`await` on it from its session's task only."""
+    """Await its methods from the session's task only."""
 
     def __init__(self, *, write_timeout: float, write_rate: int = MINIMUM_RATE) -> None:
         super().__init__(write_timeout=write_timeout, write_rate=write_rate, read_high=_READ_HIGH, too_much=_TOO_MUCH)
@@ -81,7 +81,7 @@ class Pop3Connection(ClientConnection):
         data, self._replies = self._replies, bytearray()
         await super().send(data)
 
-    async def start_tls(self, context: ssl.SSLContext, seconds: float) -> None:
+    async def start_tls(self, context: ssl.SSLContext, timeout: float) -> None:
         """As `ClientConnection.start_tls`, after the replies."""
         await self.flush()
-        await super().start_tls(context, seconds)
+        await super().start_tls(context, timeout)

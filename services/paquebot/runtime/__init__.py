@@ -1,0 +1,1 @@
+"""What every service process has: settings, the network, engines, health, and fair shares."""

@@ -1,4 +1,4 @@
-"""Settings with which every service reaches the three engines, the directory service, and shows itself."""
+"""Settings that services share: the three engines, the directory service, TLS, the process."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,8 +38,8 @@ class S3Settings:
     secret_key: Secret = setting("S3_SECRET_KEY", Secret(""))
     path_style: bool = setting("S3_PATH_STYLE", True, help="bucket in the path rather than in the host name")
     ca: Path | None = setting("S3_CA", None, help="CA certificates to trust, PEM")
-    timeout: Seconds = setting("S3_TIMEOUT", Seconds(20.0), help="longest time for one request")
-    threads: int = setting("S3_THREADS", 8, help="requests under way at once in a process")
+    timeout: Seconds = setting("S3_TIMEOUT", Seconds(20.0), help="timeout for one request")
+    threads: int = setting("S3_THREADS", 8, help="maximum requests under way at once in a process")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,13 @@ class PostgresSettings:
         help="postgresql://role@host:port/database; host1:port,host2:port: the one that writes",
     )
     password: Secret = setting("POSTGRES_PASSWORD", Secret(""), help="where the DSN has none")
-    pool_size: int = setting("POSTGRES_POOL", 8, help="most connections of a process")
-    timeout: Seconds = setting("POSTGRES_TIMEOUT", Seconds(10.0), help="longest time for one statement")
+    pool_size: int = setting("POSTGRES_POOL", 8, help="maximum connections of a process")
+    timeout: Seconds = setting("POSTGRES_TIMEOUT", Seconds(10.0), help="timeout for one statement")
 
 
 @dataclass(frozen=True, slots=True)
 class GrpcTlsSettings:
-    """How services prove to each other who they are: by certificates of one authority, on both sides."""
+    """Certificates of one authority, with which services authenticate each other."""
 
     certificate: Path | None = setting("GRPC_TLS_CERTIFICATE", None, help="this service's own, PEM; reloaded")
     key: Path | None = setting("GRPC_TLS_KEY", None, help="its PEM private key; reloaded")
@@ -104,9 +104,9 @@ class ProcessSettings:
     )
     log_level: str = setting("LOG_LEVEL", "info", help="debug, info, warning or error")
     log_addresses: bool = setting("LOG_ADDRESSES", False, help="mail addresses in logs; off: only their domains")
-    drain: Seconds = setting("DRAIN", Seconds(25.0), help="longest time to end by itself after SIGTERM")
-    hostname: str = setting("HOSTNAME", "localhost", help="the name this host gives itself in SMTP, Received and DSNs")
-    in_flight: ByteSize = setting("IN_FLIGHT", ByteSize(256 * 2**20), help="most message bytes in memory at once")
+    drain: Seconds = setting("DRAIN", Seconds(25.0), help="timeout for the shutdown after SIGTERM")
+    hostname: str = setting("HOSTNAME", "localhost", help="the name of this host in SMTP, Received and DSNs")
+    in_flight: ByteSize = setting("IN_FLIGHT", ByteSize(256 * 2**20), help="maximum message bytes in memory at once")
     workers: int = setting("WORKERS", 1, help="processes that share the ports; limits are of each of them")
     trace_endpoint: str = setting(
         "TRACE_ENDPOINT", "", help="OTLP/gRPC collector, http:// or https://; empty: no traces"

@@ -40,7 +40,7 @@ class SettingsError(Exception):
 
 
 class Secret(str):
-    """A string that does not show itself in logs and tracebacks."""
+    """A string that logs and tracebacks do not show."""
 
     __slots__ = ()
 
@@ -105,7 +105,7 @@ def describe(cls: type[Any]) -> list[tuple[str, str, str]]:
 
 
 def _shown(hint: Any, value: Any) -> str:
-    """A default as a person would write it."""
+    """A default as an operator would write it."""
     if isinstance(value, tuple):
         return ",".join(_shown(typing.get_args(hint)[0], item) for item in value)
     if value is None:
@@ -128,12 +128,12 @@ def show_seconds(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
-def show_bytes(octets: int) -> str:
+def show_bytes(size: int) -> str:
     """65536 → `64KiB`: the largest unit of which it is a whole number."""
     for unit in ("GiB", "GB", "MiB", "MB", "KiB", "KB"):
-        if octets and octets % _SIZES[unit.upper()] == 0:
-            return f"{octets // _SIZES[unit.upper()]}{unit}"
-    return str(octets)
+        if size and size % _SIZES[unit.upper()] == 0:
+            return f"{size // _SIZES[unit.upper()]}{unit}"
+    return str(size)
 
 
 def _load(cls: type[Any], environ: Mapping[str, str], faults: list[str]) -> Any:
@@ -159,7 +159,7 @@ def _load(cls: type[Any], environ: Mapping[str, str], faults: list[str]) -> Any:
 
 
 def _value(field: dataclasses.Field[Any], hint: Any, environ: Mapping[str, str]) -> Any:
-    """Raises ValueError with the fault's sentence."""
+    """Raises ValueError with a sentence about the fault."""
     variable = PREFIX + field.metadata["setting"]
     required = field.default is dataclasses.MISSING
     text = _text(variable, environ)
@@ -175,7 +175,7 @@ def _value(field: dataclasses.Field[Any], hint: Any, environ: Mapping[str, str])
 
 
 def _text(variable: str, environ: Mapping[str, str]) -> str | None:
-    """Raises ValueError with the fault's sentence."""
+    """Raises ValueError with a sentence about the fault."""
     path = environ.get(variable + "_FILE")
     if not path:
         return environ.get(variable)
@@ -185,7 +185,7 @@ def _text(variable: str, environ: Mapping[str, str]) -> str | None:
         raise ValueError(f"{variable}_FILE: cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{variable}_FILE: {path} is not UTF-8 text") from None
-    except ValueError as error:  # a path that cannot be one
+    except ValueError as error:  # not a path
         raise ValueError(f"{variable}_FILE: {path!r}: {error}") from None
 
 

@@ -64,7 +64,7 @@ def _trust(authority: Path | None) -> list[str]:
     add = "security add-trusted-cert -r trustRoot -p ssl -k ~/Library/Keychains/login.keychain-db {}"
     chosen = "Settings, Privacy & Security, View Certificates, Authorities, Import {}, for websites"
     rows = [
-        ("certificate authority", "{}; trust it once:"),
+        ("certificate authority", "{} (trust it once):"),
         ("  Thunderbird", chosen.replace("View", "Manage")),
         ("  Firefox", chosen),
         ("  macOS", add),

@@ -1,0 +1,1 @@
+"""Connections of clients: listeners, TLS, the PROXY header, slots, deadlines."""

@@ -1,4 +1,5 @@
-"""Whose connection is it? Headers of the PROXY protocol on the port of ordinary clients, from trusted networks only.
+"""The client behind a proxy: headers of the PROXY protocol on the ports of ordinary clients, from trusted networks
+only.
 
 A proxy sends its header at once, while a client of SMTP, IMAP and POP3 waits to be greeted. So a connection from a
 trusted network has `PAQUEBOT_PROXY_WAIT` to begin a header; the first bytes decide, and silence makes it an ordinary
@@ -23,7 +24,7 @@ from paquebot.wire.cursor import GrammarError
 from paquebot.wire.proxy import MAX_HEADER, NeedMore, NoHeader, ProxyHeader, read_header
 
 _log = Log("paquebot.proxy")
-_HEADER_SECONDS = 5.0  # from the first byte to the last: at least 3 s, for a segment that was lost (spec §2)
+_HEADER_SECONDS = 5.0  # from first byte to last; spec §2: at least 3 s, for a lost segment
 _MOST_WAITING = 1000
 
 
@@ -31,20 +32,20 @@ class ProxyResult(enum.Enum):
     """What a connection from a trusted network began with."""
 
     HEADER = "header"
-    """A client's address: it counts from here on."""
+    """A header with the client's address."""
     LOCAL = "local"
-    """A header without a client's address: a health check of the proxy, or a family we do not know."""
+    """A header without a client's address: a health check of the proxy, or an unknown address family."""
     DIRECT = "direct"
     """No header: an ordinary client."""
     MALFORMED = "malformed"
     TIMEOUT = "timeout"
-    """A header whose end did not come in time."""
+    """The end of the header did not come in time."""
     DISCONNECTED = "disconnected"
-    """It ended first, as health checks do that only connect."""
+    """It closed first, as health checks do that only connect."""
     TOO_MANY = "too_many"
-    """As many as may wait were waiting."""
+    """Too many connections were waiting in this phase."""
     UNTRUSTED = "untrusted"
-    """A header where none is read: from another network, or after the greeting."""
+    """A header where none is allowed: from another network, or after the greeting."""
 
 
 CONNECTIONS = counter(
@@ -57,24 +58,25 @@ _COUNT = by_member(CONNECTIONS, ProxyResult)
 
 @dataclass(frozen=True, slots=True)
 class ProxySettings:
-    """Who may tell the address of a client."""
+    """The proxies whose headers are believed."""
 
     trusted: tuple[Network, ...] = setting(
-        "TRUSTED_PROXIES", (), help="networks whose hosts may begin with a PROXY header; empty: none"
+        "TRUSTED_PROXIES", (), help="networks whose hosts may send a PROXY header; empty: none"
     )
     wait: Seconds = setting(
-        "PROXY_WAIT", Seconds(0.25), help="how long a trusted proxy may take to begin its header before we greet"
+        "PROXY_WAIT", Seconds(0.25), help="timeout for the first byte of a trusted proxy's header, before the greeting"
     )
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
         if not 0 < self.wait <= _HEADER_SECONDS:
-            raise ValueError(f"PAQUEBOT_PROXY_WAIT is above 0 and at most {_HEADER_SECONDS:g}s")
+            raise ValueError(f"PAQUEBOT_PROXY_WAIT must be above 0 and at most {_HEADER_SECONDS:g}s")
 
 
 @dataclass(frozen=True, slots=True)
 class ClientAddress:
-    """Where a connection comes from. `early`: bytes that the client, no proxy, sent already and that were taken."""
+    """The client's end of a connection. `early`: the client's first bytes, where they were read in search of a
+    header."""
 
     address: str
     port: int
@@ -90,27 +92,28 @@ class _Refused(Exception):
 
 
 class Proxies:
-    """The trusted networks, and the connections from them of which it is not known yet what they are."""
+    """The trusted networks, and the connections from them whose client is not known yet."""
 
     def __init__(self, settings: ProxySettings) -> None:
         self._trusted: Sequence[Network] = settings.trusted
         self._wait = settings.wait
         self.waiting = 0
-        """Connections of which it is not known yet whose they are."""
+        """Connections whose client is not known yet."""
 
     def __bool__(self) -> bool:
-        """Is any network trusted?"""
+        """Whether any network is trusted."""
         return bool(self._trusted)
 
     def trusts(self, address: str) -> bool:
-        """May this peer send a header?"""
+        """Whether the host at `address` may send a header."""
         if not self._trusted:
             return False
         peer = ipaddress.ip_address(one_spelling(address))
         return any(peer in network for network in self._trusted)
 
     async def origin(self, sock: socket.socket, address: str, port: int, *, tls: bool) -> ClientAddress | None:
-        """Read the header of the peer at `address`, if it sends one. None: close it, it is counted and logged."""
+        """The client, from the header of the host at `address` if it sends one. None: close the connection; the reason
+        is counted and logged."""
         self.waiting += 1
         try:
             if self.waiting > _MOST_WAITING:
@@ -143,7 +146,7 @@ class Proxies:
                     raise _Refused(ProxyResult.TIMEOUT)
                 return ProxyResult.DIRECT, ClientAddress(address, port)
             try:
-                # Looked at first: what is after the header is another's, perhaps a ClientHello.
+                # Peek first: the bytes after the header must stay in the socket, as they may be a ClientHello.
                 seen = sock.recv(MAX_HEADER - len(taken), socket.MSG_PEEK)
             except BlockingIOError:
                 continue
@@ -169,7 +172,7 @@ def refuse_header(address: str) -> None:
 
 
 def close_if_cancelled(sock: socket.socket, task: asyncio.Future[None]) -> None:
-    """When a task that has `sock` ends: one that was cancelled before its first step did not close it."""
+    """A done callback for a task that owns `sock`: cancelled before its first step, it has not closed it."""
     if task.cancelled():
         sock.close()
 
@@ -188,7 +191,7 @@ def _refuse(result: ProxyResult, address: str, reason: str = "") -> None:
 
 
 async def _readable(sock: socket.socket, deadline: float) -> bool:
-    """Bytes or the end came before `deadline`."""
+    """Whether bytes or the end came before `deadline`."""
     loop = asyncio.get_running_loop()
     came: asyncio.Future[None] = loop.create_future()
     loop.add_reader(sock, _done, came)

@@ -24,7 +24,7 @@ _LOOK_SECONDS = 10.0
 
 RELOADS = counter(
     "paquebot_tls_reloads_total",
-    "Changed certificates; failed: it cannot be used, the last good one goes on",
+    "Changed certificates that were loaded; failed: it cannot be used, the last good one stays",
     {"result": ("ok", "failed")},
 )
 NOT_AFTER = gauge(
@@ -38,8 +38,8 @@ _Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Reloaded(Generic[T]):
-    """What `make` makes of PEM files, made again when they change. `files` begins with the certificate; `make` raises
-    OSError or ValueError when the files cannot be used.
+    """What `make` returns for PEM files, made again when they change. `files` begins with the certificate; `make`
+    raises OSError or ValueError when the files cannot be used.
 
     Raises the same at the start; later a bad change is reported once, and `current` stays the last good one.
     """
@@ -61,7 +61,7 @@ class Reloaded(Generic[T]):
 
     def look_again(self) -> bool:
         """Load the files when they changed. True: loaded."""
-        stamp = self._stamp()  # before the files are read: what is written meanwhile is seen the next time
+        stamp = self._stamp()  # before the files are read: a later write is seen the next time
         if stamp == self._loaded:
             return False
         path = str(self._files[0])
@@ -119,23 +119,23 @@ class ServerTls:
         return self._pair.look_again()
 
     async def watch(self) -> None:
-        """Look at the files for ever."""
+        """Check the files from time to time, without end."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             self.look_again()
 
 
 def _stat(path: Path) -> tuple[int, int, int]:
-    """What changes with the file. In Kubernetes the files are links that are swapped; stat follows them."""
+    """Values that change with the file. In Kubernetes the files are links that are replaced; stat follows them."""
     try:
         stat = path.stat()
     except OSError:
-        return 0, 0, 0  # reading it says why
+        return 0, 0, 0  # reading the file gives the reason
     return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
 def reason(error: OSError | ValueError) -> str:
-    """Why files cannot be used, for a person."""
+    """Why files cannot be used, for the operator."""
     if isinstance(error, ssl.SSLError):
         return f"no certificate with its key, unencrypted, in PEM ({error.reason or error})"
     return str(error.strerror or error) if isinstance(error, OSError) else str(error)

@@ -1,5 +1,4 @@
-"""Ordered SQL files that bring a PostgreSQL schema to the version the code needs, safe with several
-migrators.
+"""Ordered SQL files that bring a PostgreSQL schema to the version the code needs. Several migrators may run at once.
 
 A package keeps its schema's files in `<package>/migrations/0001_<what>.sql`, numbered without gaps. A file
 runs in one transaction with its row in `<schema>.schema_version`, under an advisory lock, so a migrator that
@@ -36,7 +35,7 @@ ROLES = (
 
 _TRIES = 10
 _CONNECT_SECONDS = 5.0
-_MAINTENANCE_DATABASE = "postgres"  # every PostgreSQL has it: from there others are made
+_MAINTENANCE_DATABASE = "postgres"  # every PostgreSQL has it
 _LOCK = 0x70617175  # any constant: all migrators of a database share it
 _FILE = re.compile(r"([0-9]{4})_[a-z0-9_]+\.sql")
 _FLOOR = re.compile(r"^-- floor: ([0-9]+)$", re.MULTILINE)
@@ -44,7 +43,7 @@ _SCHEMA_NAME = re.compile(r"[a-z][a-z_]*")
 
 
 class MigrationError(Exception):
-    """The files and the database do not fit; a sentence for the operator."""
+    """The files and the database do not match; a sentence for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a database says of a schema: its version, and the oldest code version that may use it."""
+    """The version of a schema in a database, and the oldest code version that may use it."""
 
     version: int
     floor: int
@@ -170,7 +169,7 @@ async def _apply(connection: Any, name: str, migration: Migration) -> None:
 
 
 async def applied(postgres: Postgres, schema: str) -> Applied | None:
-    """What the database says of `schema`; None when it was never migrated or the role may not look."""
+    """The version of `schema` in the database; None when it was never migrated or the role may not read it."""
     sql = f"SELECT version, floor FROM {schema}.schema_version ORDER BY version DESC LIMIT 1"  # noqa: S608
     try:
         row = await postgres.fetchrow("schema_version", sql)
@@ -244,7 +243,7 @@ async def _make_database(dsn: str) -> str:
     try:
         await connection.execute(f'CREATE DATABASE "{quoted}"')
     except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
-        return ""  # another of our kind was first
+        return ""  # another process was first
     finally:
         await connection.close()
     return name

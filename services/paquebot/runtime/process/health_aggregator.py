@@ -1,7 +1,7 @@
-"""What the workers of one service say of themselves, as if they were one process.
+"""Health and metrics of all workers of a service, as of one process.
 
-Liveness and readiness are those of the worst worker. Counters and histograms are added up; for gauges each metric
-says what its value means across workers (`observability.metrics.Across`).
+Liveness and readiness are those of the worst worker. Counters and histograms are added up; each gauge declares how its
+values combine (`observability.metrics.Across`).
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from paquebot.observability.metrics import DECLARED, Across
 
 _SECONDS = 3.0
 _FOREIGN = {"process_start_time_seconds": Across.MIN, "process_max_fds": Across.MIN, "python_info": Across.MAX}
-"""Gauges of the Prometheus library's own."""
+"""Gauges of the Prometheus library."""
 
 
 @dataclass(frozen=True, slots=True)
 class HealthAggregator:
-    """`workers`: the addresses of the UNIX sockets on which they tell their health. See `health.Truth`."""
+    """A `HealthSource`. `workers`: the addresses of their health sockets."""
 
     workers: Sequence[bytes]
 
@@ -30,7 +30,7 @@ class HealthAggregator:
         return await self._faults("/readyz")
 
     async def metrics(self) -> bytes:
-        """Of the workers that answer."""
+        """The sum over the workers that answer."""
         pages = await asyncio.gather(*(self._page(worker, "/metrics") for worker in self.workers))
         return merged(page for found in pages if found is not None for page in [found[1]])
 
@@ -39,7 +39,7 @@ class HealthAggregator:
         return [line for number, page in enumerate(pages, 1) for line in _lines(number, page)]
 
     async def _page(self, worker: bytes, path: str) -> tuple[bool, str] | None:
-        """Whether it was 200, and the body; None: no answer."""
+        """Whether the status was 200, and the body; None: no answer."""
         with contextlib.suppress(OSError, EOFError, TimeoutError, ValueError):
             async with asyncio.timeout(_SECONDS):
                 return await _get(worker, path)
@@ -57,7 +57,7 @@ async def _get(worker: bytes, path: str) -> tuple[bool, str]:
     sock = socket.socket(socket.AF_UNIX)
     sock.setblocking(False)
     try:
-        await asyncio.get_running_loop().sock_connect(sock, worker)  # by hand: libuv has no abstract addresses
+        await asyncio.get_running_loop().sock_connect(sock, worker)  # libuv has no abstract addresses
         reader, writer = await asyncio.open_unix_connection(sock=sock)
     except BaseException:
         sock.close()
@@ -75,7 +75,7 @@ async def _get(worker: bytes, path: str) -> tuple[bool, str]:
 
 
 def merged(pages: Iterable[str]) -> bytes:
-    """One exposition (Prometheus text format) of several with the same metrics."""
+    """One exposition (Prometheus text format) made of several with the same metrics."""
     head: dict[str, None] = {}
     lines: dict[str, dict[str, float]] = {}
     rules: dict[str, Across] = {}

@@ -1,9 +1,9 @@
-"""The frame of every service process: settings, logs, metrics, health, and a drain that ends in time.
+"""What every service process does: settings, logs, metrics, health, and a drain that ends in time.
 
-A service module has `async def main(context: Context, settings: S) -> None`, which opens what it needs, marks
-itself started, serves until `context.draining` is set, then finishes what is under way and returns. `run`
-does the rest: SIGTERM or SIGINT begins the drain; one that lasts longer than PAQUEBOT_DRAIN is cut off, with the
-process, whatever its tasks and threads still wait for. With PAQUEBOT_WORKERS there are several such processes.
+A service module has `async def main(context: Context, settings: S) -> None`: it opens what it needs, calls
+`context.started`, serves until `context.draining` is set, then finishes what is under way and returns. `run` does the
+rest. SIGTERM or SIGINT begins the drain. When it lasts longer than PAQUEBOT_DRAIN, the process exits, whatever its
+tasks and threads still wait for. With PAQUEBOT_WORKERS there are several such processes.
 """
 
 import asyncio
@@ -33,14 +33,14 @@ from paquebot.runtime.settings import Listen, SettingsError, load
 _log = log.Log("paquebot")
 _LOOP_SECONDS = 0.5
 _SWITCH_SECONDS = 0.0005
-"""A thread that parses a large message keeps the interpreter for so long when others want it. Each call of an engine
-wants it some ten times, and Python's own 5 ms, several threads behind each other, made a second of them."""
+"""How long a thread that parses a large message keeps the interpreter while others wait for it. A call of an engine
+needs it some ten times: with Python's default of 5 ms and several such threads, calls took a second."""
 _CANCEL_SECONDS = 2.0  # for clean-up after the cut-off
 _GUARD_SECONDS = 4.0  # after the drain time: the event loop itself is stuck, or threads are at the exit
 
 
 class HasProcess(Protocol):
-    """A service's settings class has the settings of its process as `process`."""
+    """A service's settings class."""
 
     @property
     def process(self) -> ProcessSettings: ...
@@ -52,14 +52,14 @@ Main = Callable[["Context", S], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the frame gives to a service."""
+    """What a service's `main` gets."""
 
     name: str
     health: Health
     draining: asyncio.Event
 
     def started(self) -> None:
-        """The listeners are open, the consumers run: from now on readiness is what the probes say."""
+        """The listeners are open and the consumers run: from now on the probes decide readiness."""
         self.health.started = True
         _log.info("service_started")
 
@@ -77,7 +77,7 @@ def run(name: str, settings_class: type[S], main: Main[S], environ: Mapping[str,
     if process.workers == 1:
         return _process(name, settings, main, process.metrics_listen)
     work = partial(_worker, name, settings, main)
-    return WorkerPool(work, partial(_front, process.metrics_listen), process.workers).run()
+    return WorkerPool(work, partial(_aggregate, process.metrics_listen), process.workers).run()
 
 
 def _process(name: str, settings: S, main: Main[S], health: Sequence[Listen] | socket.socket) -> int:
@@ -88,7 +88,7 @@ def _process(name: str, settings: S, main: Main[S], health: Sequence[Listen] | s
     metrics.set_build_info(name)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_frame(name, settings, main, health))
+            return runner.run(_run_main(name, settings, main, health))
     finally:
         trace.close()
 
@@ -98,16 +98,16 @@ def _worker(name: str, settings: S, main: Main[S], number: int, health: socket.s
         return _process(name, settings, main, health)
 
 
-def _front(listen: Sequence[Listen], workers: Sequence[bytes]) -> int:
-    """Answers until it is killed."""
+def _aggregate(listen: Sequence[Listen], workers: Sequence[bytes]) -> int:
+    """Answer for the workers until it is killed."""
 
     async def answer() -> int:
-        if await _tell(server):
+        if await _open_health(server):
             await asyncio.Event().wait()
         return 1
 
     server = HealthServer(HealthAggregator(workers), listen)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person's Ctrl-C goes to the whole family; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(answer())
@@ -129,8 +129,8 @@ def _wrong_settings(name: str, error: SettingsError) -> int:
     return 2
 
 
-async def _tell(server: HealthServer) -> bool:
-    """Open the health port."""
+async def _open_health(server: HealthServer) -> bool:
+    """Open the health port; False: it cannot be opened, which is logged."""
     try:
         await server.start()
     except OSError as error:
@@ -139,10 +139,10 @@ async def _tell(server: HealthServer) -> bool:
     return True
 
 
-async def _frame(name: str, settings: S, main: Main[S], health: Sequence[Listen] | socket.socket) -> int:
+async def _run_main(name: str, settings: S, main: Main[S], health: Sequence[Listen] | socket.socket) -> int:
     context = Context(name, Health(), asyncio.Event())
     server = HealthServer(context.health, health)
-    if not await _tell(server):
+    if not await _open_health(server):
         return 1
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -174,15 +174,15 @@ def _begin_drain(context: Context, seconds: float) -> None:
 
 
 def _end_within(seconds: float) -> None:
-    """From now the process has the drain time and little more, even when its event loop turns no longer, or when
-    threads are waited for at the exit."""
+    """Exit the process after the drain time and little more, even when its event loop is blocked, or when it waits for
+    threads at its exit."""
     guard = threading.Timer(seconds + _GUARD_SECONDS, os._exit, (1,))  # no log line: its lock may be what is stuck
     guard.daemon = True
     guard.start()
 
 
 async def _serve(context: Context, settings: S, main: Main[S]) -> int:
-    """Run `main`; after the drain began it has the drain time, no more."""
+    """Run `main`, at most the drain time after the drain began."""
     task = asyncio.ensure_future(main(context, settings))
     drain = asyncio.ensure_future(context.draining.wait())
     await asyncio.wait((task, drain), return_when=asyncio.FIRST_COMPLETED)
@@ -194,7 +194,7 @@ async def _serve(context: Context, settings: S, main: Main[S]) -> int:
         task.cancel()
         await asyncio.wait((task,), timeout=_CANCEL_SECONDS)
         logging.shutdown()
-        # A return would wait for every task and thread that is left, however long.
+        # A return would wait for every remaining task and thread.
         os._exit(1)
     if not context.draining.is_set():
         _end_within(settings.process.drain)
@@ -205,7 +205,7 @@ def _exit_code(name: str, task: asyncio.Future[None]) -> int:
     if task.cancelled():
         return 1
     error = task.exception()
-    if isinstance(error, SettingsError):  # found only now, such as a certificate that is no certificate
+    if isinstance(error, SettingsError):  # found when it was used, such as a file that is not a certificate
         return _wrong_settings(name, error)
     if error is not None:
         _log.error("service_failed", error="".join(traceback.format_exception(error)))

@@ -1,11 +1,12 @@
 """Several processes of one service on the same ports (PAQUEBOT_WORKERS), for a machine with cores to spare.
 
-A parent forks the workers and a front, waits for them, and passes SIGTERM on; it runs no event loop and no thread, so
-that it can fork again at any time, and what it has imported is shared by all. The front answers on the health port
-for all workers together (`runtime.process.health_aggregator`). Each worker listens on the
-service's ports with SO_REUSEPORT.
-Invariants: a worker that a signal ended is started again with back-off; one that ends with a code of its own ends the
-service with that code, as a single process would; all end with the parent, by the kernel's death signal.
+A parent forks the workers and the health aggregator, waits for them, and passes SIGTERM on. It runs no event loop and
+no thread, so it can fork again at any time, and all share the memory of what it has imported. The aggregator answers on
+the health port for all workers (`runtime.process.health_aggregator`). Each worker listens on the service's ports with
+SO_REUSEPORT.
+
+Invariants: a worker killed by a signal is started again with back-off; one that exits with a code ends the service with
+that code, as a single process would; all end with the parent, by the kernel's death signal.
 """
 
 import contextlib
@@ -23,18 +24,18 @@ from paquebot.observability.log import Log
 
 _log = Log("paquebot.workers")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 _FIRST_DELAY = 0.5
 _MAX_DELAY = 30.0
-_GOOD_AFTER = 60.0  # a worker that lived this long failed anew, not again
+_GOOD_AFTER = 60.0  # a worker that lived this long gets the first delay again
 _BACKLOG = 64
-FRONT = 0
-"""The front's number; workers have 1 and up."""
+AGGREGATOR = 0
+"""The health aggregator's number; workers have 1 and up."""
 
 Work = Callable[[int, socket.socket], int]
-"""A worker's life: its number, and the listening socket on which it tells its health. Returns its exit code."""
-Front = Callable[[Sequence[bytes]], int]
-"""The front's life: where each worker tells its health (addresses of UNIX sockets). Returns its exit code."""
+"""Runs a worker: its number, and the listening socket for its health. Returns its exit code."""
+Aggregate = Callable[[Sequence[bytes]], int]
+"""Runs the health aggregator: the addresses of the workers' health sockets. Returns its exit code."""
 
 
 @dataclass(slots=True)
@@ -49,10 +50,10 @@ class _Child:
 
 @dataclass(slots=True)
 class WorkerPool:
-    """The parent's. `run` returns the exit code of the service once every worker has ended."""
+    """For the parent. `run` returns the exit code of the service when every worker has ended."""
 
     work: Work
-    front: Front
+    aggregate: Aggregate
     workers: int
     _sockets: list[socket.socket] = field(default_factory=list)
     _children: dict[int, _Child] = field(default_factory=dict)
@@ -61,31 +62,31 @@ class WorkerPool:
 
     def run(self) -> int:
         self._sockets = [_health_socket(number) for number in range(1, self.workers + 1)]
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         gc.collect()
         gc.freeze()  # a collection in a worker would copy the pages that all share
         for number in range(self.workers + 1):
             self._children[number] = _Child(number)
             self._start(self._children[number])
         while self._alive():
-            self._hear()
-        self._end_front()
+            self._wait()
+        self._end_aggregator()
         return self._code
 
     def _alive(self) -> bool:
         waiting = not self._ending and any(child.due is not None for child in self._children.values())
-        return waiting or any(child.pid for child in self._children.values() if child.number != FRONT)
+        return waiting or any(child.pid for child in self._children.values() if child.number != AGGREGATOR)
 
-    def _hear(self) -> None:
-        """The next signal, or the next start."""
+    def _wait(self) -> None:
+        """Wait for the next signal or the next start, and do what it asks for."""
         due = [child.due for child in self._children.values() if child.due is not None and not self._ending]
         if due:
-            heard = signal.sigtimedwait(_HEARD, max(0.0, min(due) - time.monotonic()))
+            received = signal.sigtimedwait(_SIGNALS, max(0.0, min(due) - time.monotonic()))
         else:
-            heard = signal.sigwaitinfo(_HEARD)
-        if heard is not None and heard.si_signo != signal.SIGCHLD:
+            received = signal.sigwaitinfo(_SIGNALS)
+        if received is not None and received.si_signo != signal.SIGCHLD:
             self._end_workers()
-        self._collect()
+        self._reap()
         for child in self._children.values():
             if child.due is not None and child.due <= time.monotonic() and not self._ending:
                 self._start(child)
@@ -102,19 +103,19 @@ class WorkerPool:
         code = 1
         try:
             _follow(parent)
-            code = self._live(child.number)
+            code = self._run_child(child.number)
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
             os._exit(code)
 
-    def _live(self, number: int) -> int:
-        if number == FRONT:
-            return self.front([found.getsockname() for found in self._sockets])
+    def _run_child(self, number: int) -> int:
+        if number == AGGREGATOR:
+            return self.aggregate([found.getsockname() for found in self._sockets])
         return self.work(number, self._sockets[number - 1])
 
-    def _collect(self) -> None:
-        """Take notice of every child that ended."""
+    def _reap(self) -> None:
+        """Handle every child that ended."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -129,7 +130,7 @@ class WorkerPool:
     def _ended(self, child: _Child, code: int) -> None:
         child.pid = 0
         if self._ending:
-            if child.number != FRONT:
+            if child.number != AGGREGATOR:
                 self._code = self._code or abs(code)
             return
         if code >= 0:
@@ -138,27 +139,27 @@ class WorkerPool:
             return
         now = time.monotonic()
         child.delay = _FIRST_DELAY if now - child.began > _GOOD_AFTER else child.delay
-        _log.error("worker_exited", worker=child.number, signal=-code, starts_again_in_seconds=child.delay)
+        _log.error("worker_exited", worker=child.number, signal=-code, restart_in_seconds=child.delay)
         child.due = now + child.delay
         child.delay = min(2 * child.delay, _MAX_DELAY)
 
     def _end_workers(self) -> None:
-        """Each has its own drain time and its own guard over it."""
+        """Each has its own drain time, and a guard over it."""
         self._ending = True
         for child in self._children.values():
-            if child.number != FRONT:
+            if child.number != AGGREGATOR:
                 _send(child.pid, signal.SIGTERM)
 
-    def _end_front(self) -> None:
-        """Last: it tells of the drain of all others."""
-        pid = self._children[FRONT].pid
+    def _end_aggregator(self) -> None:
+        """Last, as it reports the drain of all others."""
+        pid = self._children[AGGREGATOR].pid
         if pid:
             _send(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
 
 
 def _health_socket(number: int) -> socket.socket:
-    """Abstract: a pod's file system may be read-only. It stays open here, so a new worker has the same one."""
+    """An abstract one, as a pod's file system may be read-only. It stays open here for the worker's successors."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"\0paquebot-{os.getpid()}-{number}")
     listener.listen(_BACKLOG)
@@ -167,13 +168,13 @@ def _health_socket(number: int) -> socket.socket:
 
 
 def _follow(parent: int) -> None:
-    """In a child: end with the parent, and hear signals as any process does."""
+    """In a child: end with the parent, and receive signals as any process does."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:
         os._exit(1)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 def _send(pid: int, number: signal.Signals) -> None:
