@@ -1,6 +1,6 @@
 """Writes docs/metrics.md from the metrics that the services declare: `make metrics-docs`.
 
-Each service is imported in a process of its own, so that the page tells which metrics a service really has.
+Each service is imported in a process of its own, so that the page has the metrics of each service.
 """
 
 import json
@@ -30,20 +30,20 @@ print(json.dumps({
 
 _HEAD = """# Metrics
 
-Every service serves these at `/metrics` on its metrics port (2900 in a pod). Made from the code by
-`make metrics-docs`; a test holds the two together.
+Every service serves these at `/metrics` on its metrics port (2900 in a pod). `make metrics-docs` writes
+this page from the code; a test compares the two.
 
 - Times are in seconds, sizes in bytes; counters end in `_total`. A histogram `x` has `x_bucket`, `x_sum`, `x_count`.
 - Label values are those listed. A counter has all its series from the start, at 0, where the values are listed; where
   they are known only at run time the text says what bounds them.
-- `paquebot_queue_*` gauges tell of the one stream, and each pod of delivery and relay reports the same figures, also
-  those of the other's part: use `max`, never `sum`. With no pod of either nobody reports them.
-- A service with several workers (`PAQUEBOT_WORKERS`) is one target: counters and histograms are added up, gauges too,
-  but for those of which it says otherwise in the code (`Across`): `paquebot_ready` is that of the worst worker.
+- `paquebot_queue_*` gauges are of the one stream. Each pod of delivery and relay reports the figures of both consumers:
+  use `max`, never `sum`. Without such a pod they are absent.
+- A service with several workers (`PAQUEBOT_WORKERS`) is one target: counters, histograms and gauges are added up,
+  except gauges with another rule in the code (`Across`): `paquebot_ready` is that of the worst worker.
 - `paquebot_mailstore_*` gauges are read from PostgreSQL, the same by each pod of delivery.
 - `python_*` and `process_*` (CPU, memory, open files, start time) come from prometheus-client, in every service.
-- The janitor and `verify` run and end, so nothing can scrape them: their figures are what they print at their end (one
-  JSON object with `--json`), and Kubernetes tells whether the job succeeded.
+- The janitor and `verify` run and exit, so nothing scrapes them: they print their figures at their end (one
+  JSON object with `--json`), and Kubernetes shows whether the job succeeded.
 
 A message's way in counters: accepted `paquebot_smtp_messages_total{result="accepted"}`, delivered
 `paquebot_delivery_recipients_total{outcome="delivered"}`, relayed

@@ -301,6 +301,6 @@ def sessions_on_the_loop() -> timeseries.Panel:
         "short",
         [
             Query(rate("paquebot_event_loop_session_seconds_total"), "held"),
-            Query(rate("paquebot_event_loop_held_back_total"), "held back"),
+            Query(rate("paquebot_event_loop_throttled_total"), "throttled"),
         ],
     )

@@ -48,14 +48,14 @@ def delivery_queue() -> dashboard.Dashboard:
                     "In the mailbox, p99",
                     "From acceptance to the commit in the mailbox.",
                     "s",
-                    f"histogram_quantile(0.99, {rate('paquebot_delivery_delivered_after_seconds_bucket', by='le')})",
+                    f"histogram_quantile(0.99, {rate('paquebot_delivery_latency_seconds_bucket', by='le')})",
                     steps=((None, GREEN), (10, YELLOW), (60, RED)),
                 ),
                 number(
-                    "Jobs again",
+                    "Deferred jobs",
                     "Jobs a second deferred.",
                     "cps",
-                    f"{rate('paquebot_delivery_again_jobs_total')} or vector(0)",
+                    f"{rate('paquebot_delivery_deferred_jobs_total')} or vector(0)",
                     steps=((None, GREEN), (0.1, RED)),
                 ),
                 number(
@@ -73,7 +73,7 @@ def delivery_queue() -> dashboard.Dashboard:
             (
                 graph(
                     "Jobs",
-                    "By consumer, waiting and handed out. Every pod tells the same number: the largest is shown.",
+                    "By consumer, waiting and claimed. Every pod reports the same number, so this is the maximum.",
                     "short",
                     [
                         Query("max by (consumer) (paquebot_queue_pending_jobs{sel})", "{{consumer}} waiting"),
@@ -93,8 +93,8 @@ def delivery_queue() -> dashboard.Dashboard:
                     "Jobs taken from the stream, and those among them that had been handed out before.",
                     "cps",
                     [
-                        Query(rate("paquebot_queue_taken_jobs_total", by="consumer"), "{{consumer}}"),
-                        Query(rate("paquebot_queue_redelivered_jobs_total", by="consumer"), "{{consumer}} again"),
+                        Query(rate("paquebot_queue_claimed_jobs_total", by="consumer"), "{{consumer}}"),
+                        Query(rate("paquebot_queue_redelivered_jobs_total", by="consumer"), "{{consumer}} redelivered"),
                     ],
                 ),
                 graph(
@@ -131,7 +131,7 @@ def delivery_queue() -> dashboard.Dashboard:
                     "From acceptance to the mailbox",
                     "The line is the promise: 99 % within 60 s.",
                     "s",
-                    quantiles("paquebot_delivery_delivered_after_seconds"),
+                    quantiles("paquebot_delivery_latency_seconds"),
                     steps=((None, GREEN), (60, RED)),
                 ),
                 graph(
@@ -153,12 +153,12 @@ def delivery_queue() -> dashboard.Dashboard:
                     ],
                 ),
                 graph(
-                    "Jobs again",
-                    "Deferred jobs, by reason; and jobs done entry by entry because their batch failed.",
+                    "Deferred jobs",
+                    "Deferred jobs, by reason; jobs delivered entry by entry because a batch failed.",
                     "cps",
                     [
-                        Query(rate("paquebot_delivery_again_jobs_total", by="reason"), "again: {{reason}}"),
-                        Query(rate("paquebot_delivery_one_by_one_jobs_total"), "entry by entry"),
+                        Query(rate("paquebot_delivery_deferred_jobs_total", by="reason"), "deferred: {{reason}}"),
+                        Query(rate("paquebot_delivery_unbatched_jobs_total"), "unbatched"),
                     ],
                     steps=((None, GREEN), (0.1, RED)),
                 ),

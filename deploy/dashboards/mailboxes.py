@@ -91,7 +91,7 @@ def mailboxes() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Completions",
-                    "OK, NO and BAD; `gone`: the client left before the end.",
+                    "OK, NO and BAD; `disconnected`: the client left before the end.",
                     "cps",
                     [Query(seen("paquebot_imap_commands_total", by="completion"), "{{completion}}")],
                 ),
@@ -126,7 +126,7 @@ def mailboxes() -> dashboard.Dashboard:
                     "Why sessions ended",
                     "`failed` is our fault; `drain` is a pod that ends.",
                     "cps",
-                    [Query(seen("paquebot_imap_sessions_ended_total", by="ending"), "{{ending}}")],
+                    [Query(seen("paquebot_imap_sessions_ended_total", by="reason"), "{{reason}}")],
                     stacked=True,
                 ),
                 graph(
@@ -135,7 +135,7 @@ def mailboxes() -> dashboard.Dashboard:
                     "cps",
                     [
                         Query(rate("paquebot_imap_hints_total"), "hints"),
-                        Query(rate("paquebot_imap_refreshes_total", by="source"), "look: {{source}}"),
+                        Query(rate("paquebot_imap_refreshes_total", by="source"), "refreshes: {{source}}"),
                     ],
                 ),
                 graph(
@@ -220,7 +220,7 @@ def mailboxes() -> dashboard.Dashboard:
                     "Why sessions ended",
                     "`failed` is our fault; `drain` is a pod that ends.",
                     "cps",
-                    [Query(seen("paquebot_pop3_sessions_ended_total", by="ending"), "{{ending}}")],
+                    [Query(seen("paquebot_pop3_sessions_ended_total", by="reason"), "{{reason}}")],
                     stacked=True,
                 ),
                 graph(

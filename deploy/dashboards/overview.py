@@ -12,8 +12,8 @@ UNANSWERED = (
 )
 FAULTS = f'(sum(increase(paquebot_smtp_messages_total{{sel, result="deferred"}}[$__range])) + {UNANSWERED})'
 ATTEMPTS = f"((sum(increase(paquebot_smtp_messages_total{{sel}}[$__range])) + {UNANSWERED}) > 0)"
-IN_TIME = 'sum(increase(paquebot_delivery_delivered_after_seconds_bucket{sel, le=~"60(\\\\.0)?"}[$__range]))'
-DELIVERED = "sum(increase(paquebot_delivery_delivered_after_seconds_count{sel}[$__range]))"
+IN_TIME = 'sum(increase(paquebot_delivery_latency_seconds_bucket{sel, le=~"60(\\\\.0)?"}[$__range]))'
+DELIVERED = "sum(increase(paquebot_delivery_latency_seconds_count{sel}[$__range]))"
 
 FAILED = 'action="failed"'
 
@@ -114,14 +114,14 @@ def overview() -> dashboard.Dashboard:
                     "From acceptance to the mailbox",
                     "How long local mail takes; the line is the promise.",
                     "s",
-                    quantiles("paquebot_delivery_delivered_after_seconds"),
+                    quantiles("paquebot_delivery_latency_seconds"),
                     steps=((None, GREEN), (60, RED)),
                 ),
                 graph(
                     "From acceptance here to acceptance there",
                     "How long mail takes to other hosts, their delays included.",
                     "s",
-                    quantiles("paquebot_relay_relayed_after_seconds"),
+                    quantiles("paquebot_relay_latency_seconds"),
                 ),
             ),
         ),
@@ -130,7 +130,7 @@ def overview() -> dashboard.Dashboard:
             (
                 graph(
                     "Queue depth",
-                    "Jobs by consumer. Every pod tells the same number, so the largest is shown.",
+                    "Jobs by consumer. Every pod reports the same number, so this is the maximum.",
                     "short",
                     [
                         Query("max by (consumer) (paquebot_queue_pending_jobs{sel})", "{{consumer}} waiting"),

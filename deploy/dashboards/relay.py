@@ -33,10 +33,10 @@ def relay() -> dashboard.Dashboard:
                     steps=((None, GREEN), (1000, YELLOW), (10000, RED)),
                 ),
                 number(
-                    "Attempts under way",
+                    "Running attempts",
                     "Current sessions with other hosts.",
                     "short",
-                    "sum(paquebot_relay_attempts_under_way{sel})",
+                    "sum(paquebot_relay_running_attempts{sel})",
                 ),
                 number("Relayed", "Recipients a second.", "cps", rate(RECIPIENTS, where='outcome="delivered"')),
                 number(
@@ -141,7 +141,7 @@ def relay() -> dashboard.Dashboard:
                     "Time to other hosts",
                     "From acceptance here to acceptance there.",
                     "s",
-                    quantiles("paquebot_relay_relayed_after_seconds"),
+                    quantiles("paquebot_relay_latency_seconds"),
                 ),
                 graph(
                     "Transaction",
@@ -188,7 +188,7 @@ def relay() -> dashboard.Dashboard:
                             seen("paquebot_relay_tls_sessions_total", by="version, certificate"),
                             "{{version}} {{certificate}}",
                         ),
-                        Query(rate("paquebot_relay_tls_fall_backs_total", by="mode"), "failed: {{mode}}"),
+                        Query(rate("paquebot_relay_tls_fallbacks_total", by="mode"), "failed: {{mode}}"),
                     ],
                 ),
                 graph(
@@ -213,39 +213,39 @@ def relay() -> dashboard.Dashboard:
                     "Messages a second sent in another form than stored: to 7 bits, with short lines,"
                     " a header in ASCII, or long lines in chunks.",
                     "cps",
-                    [Query(rate("paquebot_relay_changed_messages_total", by="change"), "{{change}}")],
+                    [Query(rate("paquebot_relay_converted_messages_total", by="conversion"), "{{conversion}}")],
                 ),
                 graph(
                     "Slots",
-                    "Attempts under way, and their limits. `all` includes unproven attempts, but not slow ones.",
+                    "Running attempts, and their limits. `all` includes unproven attempts, but not slow ones.",
                     "percentunit",
                     [
                         Query(
-                            "sum by (slots) (paquebot_relay_slots_used{sel})"
-                            " / sum by (slots) (paquebot_relay_slots{sel})",
-                            "{{slots}}",
+                            "sum by (kind) (paquebot_relay_slots_used{sel})"
+                            " / sum by (kind) (paquebot_relay_slots{sel})",
+                            "{{kind}}",
                         )
                     ],
                 ),
                 graph(
-                    "Put back",
-                    "Jobs a second deferred without an attempt, by reason; taken ahead of a backlog;"
-                    " slow attempts that made room; notifications of success that strangers did not get.",
+                    "Requeued",
+                    "Jobs a second requeued without an attempt, by reason; promoted past a backlog;"
+                    " slow attempts displaced by newer ones; suppressed notifications of success.",
                     "cps",
                     [
-                        Query(rate("paquebot_relay_put_back_jobs_total", by="reason"), "{{reason}}"),
-                        Query(rate("paquebot_relay_ahead_jobs_total"), "taken ahead"),
-                        Query(rate("paquebot_relay_cut_attempts_total"), "cut"),
-                        Query(rate("paquebot_notification_suppressed_total", by="limit"), "not told: {{limit}}"),
+                        Query(rate("paquebot_relay_requeued_jobs_total", by="reason"), "{{reason}}"),
+                        Query(rate("paquebot_relay_promoted_jobs_total"), "promoted"),
+                        Query(rate("paquebot_relay_displaced_attempts_total"), "displaced"),
+                        Query(rate("paquebot_notification_suppressed_total", by="limit"), "suppressed: {{limit}}"),
                     ],
                 ),
                 graph(
-                    "Held open",
-                    "Connections that wait for more mail, attempts under way, jobs waiting for their turn.",
+                    "Open connections and waiting jobs",
+                    "Idle connections, running attempts, jobs that wait for an attempt.",
                     "short",
                     [
                         Query("sum(paquebot_relay_idle_connections{sel})", "idle connections"),
-                        Query("sum(paquebot_relay_attempts_under_way{sel})", "attempts"),
+                        Query("sum(paquebot_relay_running_attempts{sel})", "attempts"),
                         Query("sum(paquebot_relay_waiting_jobs{sel})", "jobs waiting"),
                     ],
                 ),

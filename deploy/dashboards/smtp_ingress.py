@@ -125,9 +125,9 @@ def smtp_ingress() -> dashboard.Dashboard:
                 ),
                 graph(
                     "Why sessions ended",
-                    "Sessions a second. `failed`: a fault of ours; `gone`: of the client or the network.",
+                    "Sessions a second. `failed`: a fault of ours; `disconnected`: of the client or the network.",
                     "cps",
-                    [Query(seen("paquebot_smtp_sessions_ended_total", by="ending"), "{{ending}}")],
+                    [Query(seen("paquebot_smtp_sessions_ended_total", by="reason"), "{{reason}}")],
                     stacked=True,
                 ),
                 graph(

@@ -124,8 +124,8 @@ def storage_cost() -> dashboard.Dashboard:
                     "Not what was written; each is read again. Unreadable: damaged at the second reading too.",
                     "reqps",
                     [
-                        Query(rate("paquebot_s3_damaged_reads_total", by="shown_by"), "{{shown_by}}"),
-                        Query(rate("paquebot_s3_unreadable_total", by="what"), "unreadable {{what}}"),
+                        Query(rate("paquebot_s3_damaged_reads_total", by="check"), "{{check}}"),
+                        Query(rate("paquebot_s3_unreadable_total", by="kind"), "unreadable {{kind}}"),
                     ],
                     steps=((None, GREEN), (0.001, RED)),
                 ),
@@ -175,8 +175,8 @@ def storage_cost() -> dashboard.Dashboard:
                     " second that services read with another value, or not at all.",
                     "short",
                     [
-                        Query("max by (stage) (paquebot_mailstore_upkeep_troubles{sel})", "{{stage}}"),
-                        Query(rate("paquebot_mailstore_bad_rows_total", by="reading"), "read {{reading}} a second"),
+                        Query("max by (stage) (paquebot_mailstore_upkeep_failures{sel})", "{{stage}}"),
+                        Query(rate("paquebot_mailstore_bad_rows_total", by="result"), "{{result}} a second"),
                     ],
                     steps=((None, GREEN), (1, RED)),
                 ),

@@ -23,7 +23,7 @@ TRACEBACK = "Traceback (most recent call last):\n  File 'x', line 1\n{}\n"
     ],
 )
 def test_a_fault_of_the_program_is_found(tmp_path: Path, line: str, fault: str) -> None:
-    (tmp_path / "imap.log").write_text('{"event": "started"}\n')
+    (tmp_path / "imap.log").write_text('{"event": "service_started"}\n')
     (tmp_path / "imap.log.1").write_text(f"{line}\n{line}\n")
     (tmp_path / "nats.log").write_text("Traceback\n")
     found = faults_of_the_program(tmp_path, ["imap"])

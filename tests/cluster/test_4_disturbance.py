@@ -149,7 +149,7 @@ def test_relayed_mail_is_accounted_for(traffic: Traffic, figures: Table) -> None
     sent = traffic.attempts_to(ELSEWHERE)
 
     def arrived() -> list[str]:
-        return [row["attempt"] for row in sink.rows()]
+        return [row["headers"]["x-attempt"] for row in sink.rows()]
 
     until("all relayed mail arrived", lambda: sent.accepted <= set(arrived()), 180)
     again = len(arrived()) - len(set(arrived()))

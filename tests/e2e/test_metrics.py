@@ -51,7 +51,7 @@ async def test_a_message_is_counted_on_its_whole_way(platforms: tuple[Platform, 
             ),
             value(there, "smtp_ingress", "paquebot_smtp_messages_total", listener="mx", result="accepted"),
             value(there, "delivery", "paquebot_delivery_recipients_total", outcome="delivered"),
-            value(there, "delivery", "paquebot_delivery_delivered_after_seconds_count"),
+            value(there, "delivery", "paquebot_delivery_latency_seconds_count"),
         ]
         return [one or 0.0 for one in found]
 

@@ -256,10 +256,10 @@ async def test_two_processes_on_the_same_accounts(post: Post) -> None:
         batch = [Publication(SUBJECT, job.SerializeToString()) for job in jobs[start : start + 40]]
         await post.queue.publish(batch)
     few = {"PAQUEBOT_DELIVERY_JOBS": "3", "PAQUEBOT_DELIVERY_WORKERS": "3"}
-    failed = value("paquebot_delivery_one_by_one_jobs_total")
+    failed = value("paquebot_delivery_unbatched_jobs_total")
     async with post.delivery(**few), post.delivery(**few):
         await post.settled()
-    assert value("paquebot_delivery_one_by_one_jobs_total") == failed
+    assert value("paquebot_delivery_unbatched_jobs_total") == failed
     for account_id in (post.alice, post.bob):
         found = await post.inbox(account_id)
         assert len({message.email_id for message in found}) == len(found) == 121
@@ -364,7 +364,7 @@ async def test_one_bad_entry_does_not_fail_the_others(post: Post) -> None:
     bad = with_bad_entry(await post.job())
     await post.accept("bob@example.org")
     await post.queue.publish([Publication(SUBJECT, bad.SerializeToString())])
-    failed = value("paquebot_delivery_again_jobs_total", reason="failed") or 0.0
+    failed = value("paquebot_delivery_deferred_jobs_total", reason="failed") or 0.0
     async with post.delivery(PAQUEBOT_DELIVERY_TRIES="2"):
         await post.arrived(post.alice)
         await post.arrived(post.bob)
@@ -375,7 +375,7 @@ async def test_one_bad_entry_does_not_fail_the_others(post: Post) -> None:
     assert "PostgresRefused" in held.reason
     kept = DeliverJob.FromString(held.payload)
     assert [entry.queue_id for entry in kept.entries] == [bad.entries[0].queue_id]
-    assert (value("paquebot_delivery_again_jobs_total", reason="failed") or 0.0) == failed, (
+    assert (value("paquebot_delivery_deferred_jobs_total", reason="failed") or 0.0) == failed, (
         "a permanent failure is not retried"
     )
 
@@ -408,11 +408,11 @@ async def test_a_deferral_for_an_outage_is_no_attempt(post: Post) -> None:
             [job] = await consumer.fetch(1, SECONDS)
             await job.nak()
     await consumer.close()
-    failed = value("paquebot_delivery_again_jobs_total", reason="failed") or 0.0
+    failed = value("paquebot_delivery_deferred_jobs_total", reason="failed") or 0.0
     async with post.delivery(PAQUEBOT_DELIVERY_TRIES="2"):
         await post.arrived(post.alice)
         await post.settled()
-    assert value("paquebot_delivery_again_jobs_total", reason="failed") == failed + 1
+    assert value("paquebot_delivery_deferred_jobs_total", reason="failed") == failed + 1
     assert len(await post.held()) == 1
 
 

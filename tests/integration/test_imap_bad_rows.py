@@ -52,12 +52,12 @@ async def three_messages(stack: ImapStack) -> AsyncIterator[tuple[Reader, WireCl
 async def test_a_date_that_python_cannot_represent(imap_stack: ImapStack, change: str, date: str) -> None:
     async with three_messages(imap_stack) as (reader, client):
         await spoil(imap_stack.postgres, reader.account_id, 2, change)
-        mended = value(ROWS, reading="mended") or 0.0
+        mended = value(ROWS, result="substituted") or 0.0
         await client.ok("SELECT INBOX")
         lines = await client.ok("FETCH 1:* (INTERNALDATE SAVEDATE UID)")
         assert len(lines) == 3
         assert f'INTERNALDATE "{date}"'.encode() in lines[1]
-        assert (value(ROWS, reading="mended") or 0.0) > mended
+        assert (value(ROWS, result="substituted") or 0.0) > mended
         assert [line[:8] for line in await client.ok("FETCH 1:* (ENVELOPE RFC822.SIZE BODY.PEEK[])")] == [
             b"* 1 FETC",
             b"* 2 FETC",
@@ -125,10 +125,10 @@ async def test_an_invalid_number_or_keyword(imap_stack: ImapStack, change: str) 
 async def test_a_row_that_cannot_be_repaired_is_reported_as_damaged(imap_stack: ImapStack) -> None:
     async with three_messages(imap_stack) as (reader, client):
         await spoil(imap_stack.postgres, reader.account_id, 2, "blob_compression = -1, blob_offset = -9")
-        left_out = value(ROWS, reading="left_out") or 0.0
+        left_out = value(ROWS, result="omitted") or 0.0
         await client.ok("SELECT INBOX")
         assert numbers(await client.ok("FETCH 1:* (ENVELOPE)")) == ([b"1", b"3"], [b"2"])
-        assert value(ROWS, reading="left_out") == left_out + 1
+        assert value(ROWS, result="omitted") == left_out + 1
         assert numbers(await client.ok("UID FETCH 1:* (BODY.PEEK[])")) == ([b"1", b"3"], [b"2"])
         assert (await client.run("FETCH 2 (ENVELOPE)"))[-1].startswith(b"NO [CORRUPTION]")
         assert (await client.ok("UID SEARCH BODY body"))[-1] == b"* SEARCH 1 3\r\n"

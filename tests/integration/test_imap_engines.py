@@ -320,7 +320,7 @@ async def test_cache_stays_within_its_bound(imap_stack: ImapStack) -> None:
 
 def _looks() -> float:
     """Return how often idling sessions have refreshed."""
-    sources = [value("paquebot_imap_refreshes_total", source=source) for source in ("hinted", "shared")]
+    sources = [value("paquebot_imap_refreshes_total", source=source) for source in ("hint", "shared")]
     return sum(count or 0.0 for count in sources)
 
 

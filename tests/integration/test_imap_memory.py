@@ -80,7 +80,7 @@ async def service(stack: ImapStack, **settings: str) -> AsyncIterator[Service]:
     try:
         assert process.stdout is not None
         async with asyncio.timeout(60.0):
-            while b'"started"' not in (line := await process.stdout.readline()):
+            while b'"service_started"' not in (line := await process.stdout.readline()):
                 assert line, "the service ended"
         reading = asyncio.create_task(process.stdout.read())
         async with connected(port):

@@ -102,14 +102,14 @@ async def test_a_damaged_message_does_not_affect_its_neighbours(store: BlobStore
     flipped[len(flipped) // 2] ^= 1
     damaged = replace(damaged, content=bytes(flipped))
     refs = await written(blobs, [compress(MESSAGES[0]), damaged, compress(MESSAGES[2])])
-    before = value("paquebot_s3_unreadable_total", what="message") or 0.0
+    before = value("paquebot_s3_unreadable_total", kind="message") or 0.0
     first, second, third = await store.read_each(refs)
     assert (first, third) == (MESSAGES[0], MESSAGES[2])
     assert isinstance(second, BadPack)
     (outcome,) = await store.read_ranges(plan_ranges(refs))
     assert isinstance(outcome, list)
     assert [isinstance(message, bytes) for message in outcome] == [True, False, True]
-    assert value("paquebot_s3_unreadable_total", what="message") == before + 2
+    assert value("paquebot_s3_unreadable_total", kind="message") == before + 2
 
 
 async def test_the_sha256_of_a_job_is_compared(blobs: BlobStore) -> None:

@@ -183,7 +183,7 @@ async def test_uncounted_messages_are_read_a_part_at_a_login(pop3_stack: Pop3Sta
         client.quit()
         return listed
 
-    async with pop3_stack.serving(PAQUEBOT_POP3_MEASURED="20") as server:
+    async with pop3_stack.serving(PAQUEBOT_POP3_EXACT_SIZE_BYTES="20") as server:
         client = await asyncio.to_thread(poplib_client, server, reader)
         assert await asyncio.to_thread(sizes, client) == [12, 11, 15]
     async with pop3_stack.serving() as server:

@@ -242,7 +242,7 @@ async def test_nats_may_start_after_its_clients(server: PrivateNats, caplog: pyt
     caplog.set_level("INFO", "paquebot.queue")
     settings = replace(server.settings(), timeout=Seconds(0.5))
     queue = await Queue.open(settings, "early")
-    assert [record.msg for record in caplog.records] == ["nats_away"]
+    assert [record.msg for record in caplog.records] == ["nats_unavailable"]
     received: asyncio.Queue[int] = asyncio.Queue()
     await queue.subscribe_mailbox(7, received.put_nowait)
     with pytest.raises(QueueUnavailable):
@@ -252,7 +252,7 @@ async def test_nats_may_start_after_its_clients(server: PrivateNats, caplog: pyt
     await queue.publish([JOB])
     await hint_received(queue, received, 7)
     await queue.close()
-    assert [record.msg for record in caplog.records] == ["nats_away", "nats_connected"]
+    assert [record.msg for record in caplog.records] == ["nats_unavailable", "nats_connected"]
 
 
 async def test_a_login_refused_for_a_while_works_again(server: PrivateNats, opened: Queue) -> None:
@@ -443,7 +443,7 @@ async def test_a_consumer_ahead_of_the_stream_is_created_anew(server: PrivateNat
     assert (await stream.counts(opened)).total() == 0
 
 
-async def test_a_job_of_another_consumer_is_rejected(server: PrivateNats, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_job_misrouted_is_rejected(server: PrivateNats, caplog: pytest.LogCaptureFixture) -> None:
     """The stream grew past the position of `relay` before the check, so `relay` gets sequence numbers of other jobs."""
     await server.start()
     queue = await Queue.open(replace(server.settings(), ack_wait=Seconds(0.5)), "tests")
@@ -458,7 +458,7 @@ async def test_a_job_of_another_consumer_is_rejected(server: PrivateNats, caplog
 
     with caplog.at_level("ERROR"):
         await fails(nothing)
-    assert "job_of_another_consumer" in caplog.messages
+    assert "job_misrouted" in caplog.messages
     await queue.publish([RELAYED])
     assert await fetch_one(relay) == b"relay"
     assert [await fetch_one(delivery) for _ in range(8)] == [b"job"] * 8

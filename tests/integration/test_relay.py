@@ -542,11 +542,11 @@ async def test_nothing_is_sent_while_it_could_not_be_recorded(post: Post) -> Non
 
             await eventually(is_started, "the relay has started")
             await _lock_out(post.admin_dsn)
-            before = _count("paquebot_relay_attempts_total", result="engine_away")
+            before = _count("paquebot_relay_attempts_total", result="engine_unavailable")
             await post.accept("a@example.net")
 
             async def is_deferred() -> bool:
-                return _count("paquebot_relay_attempts_total", result="engine_away") > before
+                return _count("paquebot_relay_attempts_total", result="engine_unavailable") > before
 
             await eventually(is_deferred, "the job deferred")
             assert [reason.partition(":")[0] for reason in await context.health.unready()] == ["postgres"]
@@ -563,10 +563,10 @@ async def test_a_bounce_waits_for_the_directory(post: Post, blobs: BlobStore) ->
         async with post.relay(
             PAQUEBOT_RECIPIENT_VALIDATION=f"127.0.0.1:{free_port()}", PAQUEBOT_RECIPIENT_VALIDATION_TIMEOUT="1s"
         ):
-            before = _count("paquebot_relay_settled_again_total")
+            before = _count("paquebot_relay_settlement_retries_total")
 
             async def waits() -> bool:
-                return _count("paquebot_relay_settled_again_total") > before
+                return _count("paquebot_relay_settlement_retries_total") > before
 
             await eventually(waits, "a settlement that waits")
             assert await post.outcomes() == {"a": RecipientOutcome.RELAYED}, "recorded before anything else"
@@ -589,13 +589,13 @@ async def test_many_jobs_for_one_domain_do_not_delay_another(post: Post) -> None
         for name in ("a", "b", "c", "d"):
             await post.accept(f"{name}@example.net")
         await post.accept("z@example.com")
-        before = _count("paquebot_relay_put_back_jobs_total", reason="crowded")
+        before = _count("paquebot_relay_requeued_jobs_total", reason="over_share")
         async with post.relay(**settings, PAQUEBOT_DRAIN="4s"):
             await host.until(lambda: len(host.messages) == 1)
             assert host.messages[0].rcpt == ("RCPT TO:<z@example.com>",)
 
             async def put_back() -> bool:
-                return _count("paquebot_relay_put_back_jobs_total", reason="crowded") - before >= 2
+                return _count("paquebot_relay_requeued_jobs_total", reason="over_share") - before >= 2
 
             await eventually(put_back, "jobs put back for later")
             ready = relay_ready("example.net")
@@ -666,12 +666,12 @@ async def test_slow_attempts_make_room_for_newer_ones(post: Post) -> None:
         for domain in silent.domains:
             await post.accept(f"a@{domain}")
         await post.accept("first@example.net")
-        few = {"PAQUEBOT_RELAY_SLOW_CONCURRENCY": "4", "PAQUEBOT_RELAY_SLOW_LEAST": "500ms"}
-        before = _count("paquebot_relay_cut_attempts_total")
+        few = {"PAQUEBOT_RELAY_SLOW_CONCURRENCY": "4", "PAQUEBOT_RELAY_SLOW_MIN": "500ms"}
+        before = _count("paquebot_relay_displaced_attempts_total")
         async with post.relay(**FEW, **few, PAQUEBOT_RELAY_RETRY="1h"):
             await host.until(lambda: len(host.messages) == 1, 60.0)
             assert silent.open <= 8 + 4
-            assert _count("paquebot_relay_cut_attempts_total") > before
+            assert _count("paquebot_relay_displaced_attempts_total") > before
 
             async def deferred() -> bool:
                 return (await stream.counts(post.queue)).total("relay.later.") >= 40 - 4
@@ -687,12 +687,12 @@ async def test_domains_behind_one_silent_host_are_one(post: Post) -> None:
         for domain in silent.domains:
             await post.accept(f"a@{domain}")
         await post.accept("first@example.net")
-        before = _count("paquebot_relay_put_back_jobs_total", reason="busy")
+        before = _count("paquebot_relay_requeued_jobs_total", reason="busy")
         async with post.relay(**FEW, PAQUEBOT_RELAY_NEW_HOST_CONCURRENCY="3"):
             await host.until(lambda: len(host.messages) == 1)
 
             async def put_back() -> bool:
-                return _count("paquebot_relay_put_back_jobs_total", reason="busy") - before >= 27
+                return _count("paquebot_relay_requeued_jobs_total", reason="busy") - before >= 27
 
             await eventually(put_back, "the others put back")
             assert silent.connected == {"127.9.0.1": 3}
@@ -704,15 +704,15 @@ async def test_domains_behind_one_silent_host_are_one(post: Post) -> None:
 async def test_jobs_of_a_resting_destination_are_not_tried_one_by_one(post: Post) -> None:
     async with post.host({"CONNECT": DROP}) as host:
         await post.accept("first@example.net")
-        settings = {"PAQUEBOT_RELAY_RETRY": "1h", "PAQUEBOT_RELAY_BACK_OFF": "1h", "PAQUEBOT_RELAY_BACK_OFF_MOST": "1h"}
+        settings = {"PAQUEBOT_RELAY_RETRY": "1h", "PAQUEBOT_RELAY_BACK_OFF": "1h", "PAQUEBOT_RELAY_BACK_OFF_MAX": "1h"}
         async with post.relay(**settings):
             await post.later()
-            before = _count("paquebot_relay_put_back_jobs_total", reason="resting")
+            before = _count("paquebot_relay_requeued_jobs_total", reason="resting")
             for number in range(40):
                 await post.accept(f"u{number}@example.net")
 
             async def put_back() -> bool:
-                return _count("paquebot_relay_put_back_jobs_total", reason="resting") - before == 40
+                return _count("paquebot_relay_requeued_jobs_total", reason="resting") - before == 40
 
             await eventually(put_back, "all put back")
             assert len(host.connections) == 1
@@ -723,7 +723,7 @@ async def test_a_host_that_closes_at_one_message_gets_all_others(post: Post) -> 
     """A host, perhaps a smart host, that closes the connection at one message still gets all other messages."""
     async with post.host({"MAIL": DROP}) as host:
         await post.accept("first@example.net")
-        settings = {"PAQUEBOT_RELAY_RETRY": "1h", "PAQUEBOT_RELAY_BACK_OFF": "1h", "PAQUEBOT_RELAY_BACK_OFF_MOST": "1h"}
+        settings = {"PAQUEBOT_RELAY_RETRY": "1h", "PAQUEBOT_RELAY_BACK_OFF": "1h", "PAQUEBOT_RELAY_BACK_OFF_MAX": "1h"}
         async with post.relay(**settings):
             await post.later()
             host.on.clear()

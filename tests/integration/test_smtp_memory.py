@@ -59,7 +59,7 @@ async def service(stack: SmtpStack, **environ: str) -> AsyncIterator[Service]:
     try:
         async with asyncio.timeout(60):
             port = 0
-            while (event := json.loads(await process.stdout.readline()))["event"] != "started":
+            while (event := json.loads(await process.stdout.readline()))["event"] != "service_started":
                 port = event.get("port", port)
         reading = asyncio.create_task(_read_on(process.stdout))  # a full pipe would block the service
         yield Service(process, port)

@@ -117,8 +117,8 @@ async def test_a_run_continues_and_saves_its_count_for_the_metric(platform: Plat
     assert ran.record["snapshot_accounts"] == 3
     assert [trouble.partition(":")[0] for trouble in ran.troubles] == ["snapshot"]
     await figures.observe(platform.stores.postgres)
-    assert value("paquebot_mailstore_upkeep_troubles", stage="snapshot") == 1
-    assert value("paquebot_mailstore_upkeep_troubles", stage="sweep") == 0
+    assert value("paquebot_mailstore_upkeep_failures", stage="snapshot") == 1
+    assert value("paquebot_mailstore_upkeep_failures", stage="sweep") == 0
     await platform.mailstore.mailboxes.subscribe(BOB, "changed")
     again = await janitor(platform)
     assert await infinite(platform) == 0

@@ -107,7 +107,7 @@ class Bucket:
                 raise
             self.put(key, data)  # raises the same error again, unless the condition was the cause
             self._may_condition = False
-            _log.warning("no_conditional_writes", reason=error.code)
+            _log.warning("conditional_writes_unsupported", reason=error.code)
 
     def _write(self, key: str, data: bytes, headers: dict[str, str]) -> None:
         """Raises the error of the first try that may have written the object, if there was one: S3 may have refused or
@@ -144,7 +144,7 @@ class Bucket:
         except _FAILURES as error:
             if isinstance(error, S3Error) and error.code == "AccessDenied":
                 # This process may only write. No other process makes the same name: 80 random bits.
-                _log.warning("written_before", key=key)
+                _log.warning("object_already_written", key=key)
                 return True
             raise uncertain from None
 

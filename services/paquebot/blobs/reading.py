@@ -33,14 +33,14 @@ _log = Log("paquebot.blobs")
 READ_BYTES = counter("paquebot_s3_read_bytes_total", "Bytes of packs read from S3 (get)")
 DAMAGED = counter(
     "paquebot_s3_damaged_reads_total",
-    "Answers of S3 that differ from what was written, by what showed it: another range or length than requested, or "
-    "bytes that do not match their checksum. Each is read once more",
-    {"shown_by": ("range", "checksum")},
+    "Answers of S3 that differ from what was written, by the check that failed: another range or length than "
+    "requested, or bytes that do not match their checksum. Each is read once more",
+    {"check": ("range", "checksum")},
 )
 UNREADABLE = counter(
     "paquebot_s3_unreadable_total",
-    "Messages, indexes and ranges that were damaged at the second reading too, and so not used",
-    {"what": ("message", "index", "range")},
+    "Messages, indexes and ranges that were damaged at the second reading too, and were not used",
+    {"kind": ("message", "index", "range")},
 )
 _TAIL_BYTES = 64 * 1024  # most indexes fit: one request reads them
 _MAX_OBJECT_BYTES = 256 * 2**20  # of an object that is not a pack, read whole

@@ -17,6 +17,7 @@ from paquebot.cli.queue import queue_app
 from paquebot.cli.roundtrip.command import roundtrip_command
 from paquebot.cli.services import SERVICES, ServiceCommand, run_service, settings_class
 from paquebot.cli.session import session_app
+from paquebot.cli.sink.command import sink_command
 from paquebot.cli.up.command import up
 from paquebot.cli.upkeep import add_upkeep
 from paquebot.runtime.settings import describe
@@ -79,6 +80,7 @@ for name, part in (
     app.add_typer(part, name=name, rich_help_panel="Administration")
 app.add_typer(engine_app, name="engine", rich_help_panel="Evaluation")
 app.command("demo", rich_help_panel="Evaluation")(demo_command)
+app.command("sink", rich_help_panel="Evaluation")(sink_command)
 add_upkeep(app)
 app.command("roundtrip", rich_help_panel="Upkeep")(roundtrip_command)
 _add_services(app)

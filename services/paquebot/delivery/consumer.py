@@ -91,7 +91,7 @@ class DeliveryConsumer:
     def _begin_outage(self, error: Exception) -> None:
         self._outage = True
         if not self._reported:
-            _log.warning("engine_away", reason=f"{type(error).__name__}: {error}")
+            _log.warning("engine_unavailable", reason=f"{type(error).__name__}: {error}")
             self._reported = True
 
     async def _fetch(self, draining: asyncio.Event) -> list[ClaimedJob]:

@@ -11,11 +11,11 @@ class DeferReason(enum.Enum):
     """Why a job was deferred in the queue."""
 
     FAILED = "failed"
-    POSTGRES_AWAY = "postgres_away"
-    QUEUE_AWAY = "queue_away"
-    S3_AWAY = "s3_away"
-    DIRECTORY_AWAY = "directory_away"
-    SPOOL_AWAY = "spool_away"
+    POSTGRES_UNAVAILABLE = "postgres_unavailable"
+    QUEUE_UNAVAILABLE = "queue_unavailable"
+    S3_UNAVAILABLE = "s3_unavailable"
+    DIRECTORY_UNAVAILABLE = "directory_unavailable"
+    SPOOL_UNAVAILABLE = "spool_unavailable"
     SENDER_UNCERTAIN = "sender_uncertain"
 
 
@@ -27,12 +27,12 @@ TRANSACTION_RECIPIENTS = histogram(
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
 )
 TRANSACTION_SECONDS = histogram("paquebot_delivery_transaction_seconds", "Time of one transaction", buckets=FAST)
-DELIVERED_AFTER_SECONDS = histogram(
-    "paquebot_delivery_delivered_after_seconds", "From acceptance to the commit in the mailbox", buckets=SLOW
+LATENCY_SECONDS = histogram(
+    "paquebot_delivery_latency_seconds", "From acceptance to the commit in the mailbox", buckets=SLOW
 )
-ONE_BY_ONE = counter("paquebot_delivery_one_by_one_jobs_total", "Jobs done entry by entry because their batch failed")
+UNBATCHED = counter("paquebot_delivery_unbatched_jobs_total", "Jobs delivered entry by entry because a batch failed")
 DEFERRED_JOBS = counter(
-    "paquebot_delivery_again_jobs_total", "Jobs deferred in the queue, by reason", {"reason": DeferReason}
+    "paquebot_delivery_deferred_jobs_total", "Jobs deferred in the queue, by reason", {"reason": DeferReason}
 )
 HELD = counter("paquebot_delivery_held_jobs_total", "Jobs held for an operator, by reason", {"reason": ("poison",)})
 DEFERRED_RECIPIENTS = counter(

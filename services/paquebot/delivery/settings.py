@@ -55,7 +55,7 @@ class QuotaSettings:
     over_quota: str = setting("DELIVERY_OVER_QUOTA", "bounce", help="bounce (notify the sender at once) or defer")
     lifetime: Seconds = setting("DELIVERY_LIFETIME", Seconds(5 * 86400.0), help="maximum time in which it is deferred")
     retry: Seconds = setting("DELIVERY_RETRY", Seconds(900.0), help="minimum wait of a deferred message")
-    retry_most: Seconds = setting("DELIVERY_RETRY_MOST", Seconds(4 * 3600.0), help="maximum wait of a deferred message")
+    retry_max: Seconds = setting("DELIVERY_RETRY_MAX", Seconds(4 * 3600.0), help="maximum wait of a deferred message")
 
     def __post_init__(self) -> None:
         if self.over_quota not in {policy.value for policy in OverQuotaPolicy}:

@@ -80,10 +80,10 @@ class DeliverySettlement:
         entries = entries_of(deliveries)
         oldest = min(entry.accepted_at_ms for entry in entries) / 1000
         age = max(0.0, time.time() - oldest)
-        wait = min(max(age / 2, self._quota.retry), self._quota.retry_most)
+        wait = min(max(age / 2, self._quota.retry), self._quota.retry_max)
         await self._store(job, entries, wait, failures=job.failures)
         metrics.DEFERRED_RECIPIENTS.inc(len(deliveries))
-        _log.info("deferred", queue_ids=[entry.queue_id for entry in entries], wait_seconds=round(wait))
+        _log.info("recipients_deferred", queue_ids=[entry.queue_id for entry in entries], wait_seconds=round(wait))
 
     async def try_later(self, job: DeliverJob, entries: Iterable[DeliverEntry], wait: float) -> None:
         """Defer these entries of a job that failed, not its engines, by `wait` seconds, and count the failure in the
@@ -108,7 +108,7 @@ def _count(outcomes: Iterable[EntryOutcome], now: float) -> None:
         entry, outcome = one.delivery.entry, one.outcome
         seconds = max(0.0, now - entry.accepted_at_ms / 1000)
         if outcome.result is DeliveryResult.DELIVERED:
-            metrics.DELIVERED_AFTER_SECONDS.observe(seconds)
+            metrics.LATENCY_SECONDS.observe(seconds)
         line: dict[str, str | int | float] = {
             "queue_id": entry.queue_id,
             "account_id": one.delivery.recipient.account_id,

@@ -32,11 +32,11 @@ from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob
 _log = Log("paquebot.delivery")
 
 _OUTAGES: dict[type[Exception], DeferReason] = {
-    PostgresUnavailable: DeferReason.POSTGRES_AWAY,
-    QueueUnavailable: DeferReason.QUEUE_AWAY,
-    SpoolUnavailable: DeferReason.SPOOL_AWAY,
-    BlobsUnavailable: DeferReason.S3_AWAY,
-    DirectoryUnavailable: DeferReason.DIRECTORY_AWAY,
+    PostgresUnavailable: DeferReason.POSTGRES_UNAVAILABLE,
+    QueueUnavailable: DeferReason.QUEUE_UNAVAILABLE,
+    SpoolUnavailable: DeferReason.SPOOL_UNAVAILABLE,
+    BlobsUnavailable: DeferReason.S3_UNAVAILABLE,
+    DirectoryUnavailable: DeferReason.DIRECTORY_UNAVAILABLE,
 }
 
 _WAITS = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
@@ -94,7 +94,7 @@ class DeliveryWorker:
                     await self._deliver_jobs(pending[0])
                 except PostgresUnavailable:
                     for attempt in (attempt for part in pending for attempt in part):
-                        await self._defer(attempt.claimed, DeferReason.POSTGRES_AWAY, 1.0)
+                        await self._defer(attempt.claimed, DeferReason.POSTGRES_UNAVAILABLE, 1.0)
                     raise
                 del pending[0]
 
@@ -145,7 +145,7 @@ class DeliveryWorker:
 
     async def _one_by_one(self, attempt: DeliveryAttempt) -> None:
         """Entry by entry, and one that fails recipient by recipient: a bad recipient does not stop the others."""
-        metrics.ONE_BY_ONE.inc()
+        metrics.UNBATCHED.inc()
         outcomes: list[EntryOutcome] = []
         failures = _Failures()
         waiting = [list(deliveries) for deliveries in reversed(attempt.entries) if deliveries]
@@ -185,7 +185,7 @@ class DeliveryWorker:
             if failures is None or not failures.retried:
                 await attempt.claimed.ack_soon()
             elif failures.troubled:
-                await self._defer(attempt.claimed, DeferReason.POSTGRES_AWAY)
+                await self._defer(attempt.claimed, DeferReason.POSTGRES_UNAVAILABLE)
             else:
                 await self._failed(attempt, entries_of(failures.retried), failures.reason)
         except EngineRefused as error:
@@ -219,7 +219,7 @@ class DeliveryWorker:
                 await self._hold.hold_entries(attempt.claimed.subject, job, entries, reason)
             await attempt.claimed.ack_soon()
         except QueueUnavailable:
-            await self._defer(attempt.claimed, DeferReason.QUEUE_AWAY)
+            await self._defer(attempt.claimed, DeferReason.QUEUE_UNAVAILABLE)
 
     async def _unreadable(self, claimed: ClaimedJob, reason: str) -> None:
         """A newer program may read it; after the last try it is held."""
@@ -230,7 +230,7 @@ class DeliveryWorker:
             await self._hold.hold(claimed.subject, claimed.payload, reason)
             await claimed.ack_soon()
         except QueueUnavailable:
-            await self._defer(claimed, DeferReason.QUEUE_AWAY)
+            await self._defer(claimed, DeferReason.QUEUE_UNAVAILABLE)
 
     async def _defer(self, claimed: ClaimedJob, reason: DeferReason, wait: float = 0.0) -> None:
         """Let the queue hand the job out again; when even that fails it does so by itself."""

@@ -12,14 +12,14 @@ class Completion(enum.Enum):
     OK = "ok"
     NO = "no"
     BAD = "bad"
-    GONE = "gone"
+    DISCONNECTED = "disconnected"
 
 
 class SessionEnd(enum.Enum):
     """Why a session ended."""
 
     LOGOUT = "logout"
-    GONE = "gone"
+    DISCONNECTED = "disconnected"
     INACTIVE = "inactive"
     DRAIN = "drain"
     LOGIN_ENDED = "login_ended"
@@ -60,24 +60,26 @@ class Lookup(enum.Enum):
 class RefreshSource(enum.Enum):
     """Where a session got the changes of its mailbox from."""
 
-    OWN = "own"
-    HINTED = "hinted"
+    QUERY = "query"
+    """Its own query of PostgreSQL."""
+    HINT = "hint"
+    """A query of PostgreSQL after a hint."""
     SHARED = "shared"
     """A query that another session had begun."""
-    REMEMBERED = "remembered"
+    CACHE = "cache"
     """Memory: sessions of this process made all the changes."""
 
 
 COMMAND_NAMES = tuple(sorted(command.__name__.lower() for command in COMMAND_STATES))
 
 SESSIONS = gauge("paquebot_imap_sessions", "Sessions now, by state (RFC 3501 §3)", {"state": StateLabel})
-ENDED = counter("paquebot_imap_sessions_ended_total", "Sessions ended, by reason", {"ending": SessionEnd})
+ENDED = counter("paquebot_imap_sessions_ended_total", "Sessions ended, by reason", {"reason": SessionEnd})
 IDLING = gauge("paquebot_imap_idling_sessions", "Sessions in IDLE now")
 TLS = counter("paquebot_imap_tls_sessions_total", "TLS sessions, by version", {"version": TLS_VERSIONS})
 LOGINS = counter("paquebot_imap_logins_total", "Logins, by result", {"result": LoginResult})
 COMMANDS = counter(
     "paquebot_imap_commands_total",
-    "Commands, by name and completion; gone: the client disconnected first",
+    "Commands, by name and completion; disconnected: the client closed the connection first",
     {"command": COMMAND_NAMES, "completion": Completion},
 )
 COMMAND_SECONDS = histogram(
@@ -99,10 +101,10 @@ READING = gauge("paquebot_imap_reading_bytes", "Bytes reserved by FETCH and SEAR
 HINTS = counter("paquebot_imap_hints_total", "Hints received for accounts with sessions of the process")
 REFRESHES = counter(
     "paquebot_imap_refreshes_total",
-    "Refreshes of mailbox views: from PostgreSQL, or (remembered) from changes that sessions of the process made",
+    "Refreshes of mailbox views, by source of the changes; cache: changes that sessions of the process made",
     {"source": RefreshSource},
 )
-UNEXPECTED = counter("paquebot_imap_unexpected_errors_total", "Commands that failed with an unknown error")
+UNEXPECTED = counter("paquebot_imap_unexpected_errors_total", "Commands that failed with an unexpected error")
 
 # Children are looked up once: labels() costs more than inc().
 SESSIONS_BY_STATE = by_member(SESSIONS, StateLabel)

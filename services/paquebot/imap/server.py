@@ -53,7 +53,7 @@ class ImapServer(ClientServer[ImapConnection, Session]):
         return responses.bye("Too many connections, try again later", response_codes.UNAVAILABLE)
 
     def connecting_failed(self, listener: str) -> None:
-        metrics.ENDED.labels(SessionEnd.GONE.value).inc()
+        metrics.ENDED.labels(SessionEnd.DISCONNECTED.value).inc()
 
     def session_ended(self, client: ConnectedClient, end: enum.Enum | None) -> None:
-        metrics.ENDED.labels((end or SessionEnd.GONE).value).inc()
+        metrics.ENDED.labels((end or SessionEnd.DISCONNECTED).value).inc()

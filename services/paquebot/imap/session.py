@@ -104,7 +104,7 @@ class Session:
         try:
             return await self._turns.run(self._serve())
         except PeerGone:
-            return SessionEnd.GONE if self._login_end() is None else SessionEnd.LOGIN_ENDED
+            return SessionEnd.DISCONNECTED if self._login_end() is None else SessionEnd.LOGIN_ENDED
         except UnexpectedProxyHeader:
             refuse_header(self._client)
             await self._bye("No PROXY header is accepted from here")
@@ -177,7 +177,7 @@ class Session:
         """Run a command and write its reply."""
         started = time.perf_counter()
         name = type(command).__name__.lower()
-        completion = Completion.GONE.value
+        completion = Completion.DISCONNECTED.value
         try:
             reply = await self._run(command)
             completion = reply.status.value if isinstance(reply, Reply) else ReplyStatus.OK.value

@@ -73,7 +73,7 @@ async def _stage(
         raise
     except Exception as error:  # noqa: BLE001 - the other stages run all the same
         if isinstance(error, UpkeepBusy) or await is_outage(stores, error):
-            _log.warning("stage_ended", stage=stage.value, reason=f"{type(error).__name__}: {error}")
+            _log.warning("stage_abandoned", stage=stage.value, reason=f"{type(error).__name__}: {error}")
             ran.away = ran.away or error
             return
         troubles.add("the whole stage", error)
@@ -88,4 +88,4 @@ async def _save(stores: Stores, troubles: Troubles) -> None:
     try:
         await troubles.save(stores)
     except Exception:  # noqa: BLE001 - the log has them
-        _log.exception("troubles_not_saved")
+        _log.exception("upkeep_failures_not_saved")

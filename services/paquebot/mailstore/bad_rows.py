@@ -25,30 +25,30 @@ Report = Callable[..., None]
 """Takes the arguments of `report`."""
 
 
-class RowReading(enum.Enum):
+class BadRowResult(enum.Enum):
     """How a bad row was read."""
 
-    MENDED = "mended"
+    SUBSTITUTED = "substituted"
     """With a value in place of the bad one."""
-    LEFT_OUT = "left_out"
+    OMITTED = "omitted"
     """Not at all."""
 
 
 BAD_ROWS = counter(
     "paquebot_mailstore_bad_rows_total",
-    "Rows of the mailstore that could not be read as they are, each time that they were read",
-    {"reading": RowReading},
+    "Readings of mailstore rows with an invalid value; substituted: read with another value, omitted: not read",
+    {"result": BadRowResult},
 )
-_BAD_ROW = by_member(BAD_ROWS, RowReading)
+_BAD_ROW = by_member(BAD_ROWS, BadRowResult)
 
 
-def report(reading: RowReading, reason: str, **place: int | str) -> None:
+def report(result: BadRowResult, reason: str, **place: int | str) -> None:
     """Count a bad row, and log it the first time. `place`: its account and what else identifies it."""
-    _BAD_ROW[reading].inc()
-    key = (reading, reason, *place.values())
+    _BAD_ROW[result].inc()
+    key = (result, reason, *place.values())
     if key not in _logged:
         _logged[key] = None
-        _log.error("bad_row", reading=reading.value, reason=reason, **place)
+        _log.error("bad_row", result=result.value, reason=reason, **place)
 
 
 def may_be_of_rows(error: Exception) -> bool:

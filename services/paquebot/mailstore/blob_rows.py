@@ -6,7 +6,7 @@ from typing import TypeAlias
 import asyncpg
 
 from paquebot.mailstore import bad_rows
-from paquebot.mailstore.bad_rows import RowReading
+from paquebot.mailstore.bad_rows import BadRowResult
 from paquebot.v1.mail_pb2 import BlobRef
 
 Record: TypeAlias = asyncpg.Record
@@ -49,5 +49,5 @@ def blob_use(row: Record) -> BlobUse | None:
         return BlobUse(*place, row["queue_id"], blob_ref(row))
     except (ValueError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        bad_rows.report(RowReading.LEFT_OUT, reason, account=place[0], mailbox=place[1], uid=place[2])
+        bad_rows.report(BadRowResult.OMITTED, reason, account=place[0], mailbox=place[1], uid=place[2])
         return None

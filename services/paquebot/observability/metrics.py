@@ -32,7 +32,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 @dataclass(frozen=True, slots=True)
 class Bounded:
-    """Label values that are known only at run time; `by` tells what bounds their number."""
+    """Label values that are known only at run time; `by` says what bounds their number."""
 
     by: str
 
@@ -60,7 +60,7 @@ class Across(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What docs/metrics.md tells of a metric."""
+    """What docs/metrics.md says of a metric."""
 
     name: str
     kind: MetricKind
@@ -150,7 +150,7 @@ BUILD = gauge(
 DRAINING = gauge("paquebot_draining", "1 while the process ends after SIGTERM", across=Across.MAX)
 LOOP_DELAY = histogram(
     "paquebot_event_loop_delay_seconds",
-    "How much later than asked the event loop woke a task, twice a second: the wait of everything in the process",
+    "Delay with which the event loop resumed a task, measured twice a second",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
 )
 

@@ -85,7 +85,7 @@ def start_tls(session: LoginContext) -> Reply | Stream:
         return fault("TLS is not available")
     session.connection.pause_reading()
     if session.connection.buffered:
-        _log.warning("cleartext_behind_stls", client=session.client)
+        _log.warning("cleartext_after_stls", client=session.client)
         return Reply(pop3.err("Nothing may follow STLS before the handshake"), SessionEnded(), fault=True)
     return _handshake(session)
 
@@ -166,7 +166,7 @@ async def _open(session: LoginContext, identity: Identity) -> Reply:
         metrics.LOGINS.labels(LoginResult.IN_USE.value).inc()
         raise
     place = (context.mailbox_reader, context.blobs, account_id, listed.mailbox_id)
-    max_bytes = context.settings.maildrop.measured
+    max_bytes = context.settings.maildrop.exact_size_bytes
     try:
         listed = await with_exact_sizes(listed, account_id, context.maildrops, MaildropReader(*place), share, max_bytes)
     except BaseException:  # the session ends meanwhile
@@ -175,7 +175,7 @@ async def _open(session: LoginContext, identity: Identity) -> Reply:
     maildrop = OpenMaildrop(account_id, listed)
     session.logged_in(identity)
     metrics.LOGINS.labels(LoginResult.OK.value).inc()
-    _log.info("logged_in", account_id=account_id, client=session.client, messages=len(maildrop))
+    _log.info("login_succeeded", account_id=account_id, client=session.client, messages=len(maildrop))
     prefetch = MessagePrefetch(MaildropReader(*place), share, maildrop, session.connection.abort)
     return positive(
         f"{len(maildrop)} messages ({maildrop.total_size} octets)", TransactionState(maildrop, lease, prefetch)

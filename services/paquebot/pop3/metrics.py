@@ -11,7 +11,7 @@ class SessionEnd(enum.Enum):
     """Why a session ended."""
 
     QUIT = "quit"
-    GONE = "gone"
+    DISCONNECTED = "disconnected"
     INACTIVE = "inactive"
     DRAIN = "drain"
     LOGIN_ENDED = "login_ended"
@@ -37,7 +37,7 @@ class CommandResult(enum.Enum):
 
     OK = "ok"
     ERR = "err"
-    GONE = "gone"
+    DISCONNECTED = "disconnected"
 
 
 class StateLabel(enum.Enum):
@@ -51,14 +51,14 @@ class StateLabel(enum.Enum):
 COMMAND_NAMES = (*sorted(command.__name__.lower() for command in get_args(pop3.Command)), "malformed")
 
 SESSIONS = gauge("paquebot_pop3_sessions", "Open sessions, by state (RFC 1939 §3)", {"state": StateLabel})
-SESSIONS_ENDED = counter("paquebot_pop3_sessions_ended_total", "Sessions ended, by reason", {"ending": SessionEnd})
+SESSIONS_ENDED = counter("paquebot_pop3_sessions_ended_total", "Sessions ended, by reason", {"reason": SessionEnd})
 TLS = counter("paquebot_pop3_tls_sessions_total", "TLS sessions, by version", {"version": TLS_VERSIONS})
 LOGINS = counter(
     "paquebot_pop3_logins_total", "Logins, by result; in_use: another session has the maildrop", {"result": LoginResult}
 )
 COMMANDS = counter(
     "paquebot_pop3_commands_total",
-    "Commands, by name and result; gone: the client disconnected before the end of the reply",
+    "Commands, by name and result; disconnected: before the end of the reply",
     {"command": COMMAND_NAMES, "result": CommandResult},
 )
 COMMAND_SECONDS = histogram(

@@ -48,7 +48,7 @@ class Pop3Server(ClientServer[Pop3Connection, Session]):
         return err("Too many connections, try again later", Code.SYS_TEMP)
 
     def connecting_failed(self, listener: str) -> None:
-        metrics.SESSIONS_ENDED.labels(SessionEnd.GONE.value).inc()
+        metrics.SESSIONS_ENDED.labels(SessionEnd.DISCONNECTED.value).inc()
 
     def session_ended(self, client: ConnectedClient, end: enum.Enum | None) -> None:
-        metrics.SESSIONS_ENDED.labels((end or SessionEnd.GONE).value).inc()
+        metrics.SESSIONS_ENDED.labels((end or SessionEnd.DISCONNECTED).value).inc()

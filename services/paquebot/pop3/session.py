@@ -139,7 +139,7 @@ class Session:
             await self.connection.flush()
             return end
         except PeerGone:
-            return SessionEnd.GONE
+            return SessionEnd.DISCONNECTED
         except _EndSession as ending:
             await self._send_farewell(ending.end)
             return ending.end
@@ -201,7 +201,7 @@ class Session:
             metrics.COMMANDS_BY_RESULT["malformed", CommandResult.ERR].inc()
             await self._finish(fault(f"Syntax error: {error}"))
             return
-        name, result = type(command).__name__.lower(), CommandResult.GONE
+        name, result = type(command).__name__.lower(), CommandResult.DISCONNECTED
         try:
             positive = await self._run(command)
             result = CommandResult.OK if positive else CommandResult.ERR

@@ -77,8 +77,8 @@ class MaildropSettings:
         ByteSize(32 * 2**20),
         help="maximum bytes of messages that one account's sessions hold",
     )
-    measured: ByteSize = setting(
-        "POP3_MEASURED",
+    exact_size_bytes: ByteSize = setting(
+        "POP3_EXACT_SIZE_BYTES",
         ByteSize(16 * 2**20),
         help="maximum bytes read at a login to find exact sizes of messages that older programs appended",
     )

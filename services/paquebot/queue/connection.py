@@ -106,7 +106,7 @@ class NatsConnection:
                 await self._until_lost(client, closed)
             except Exception as error:  # noqa: BLE001 - after any error, the next client may succeed
                 if not away:
-                    _log.warning("nats_away", reason=self._fault or type(error).__name__)
+                    _log.warning("nats_unavailable", reason=self._fault or type(error).__name__)
                 away = True
             finally:
                 CONNECTED.set(0)

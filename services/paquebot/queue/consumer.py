@@ -22,7 +22,7 @@ from paquebot.queue.subjects import is_within
 
 _log = Log("paquebot.queue")
 
-TAKEN = counter("paquebot_queue_taken_jobs_total", "Jobs claimed by this process", {"consumer": CONSUMERS})
+CLAIMED = counter("paquebot_queue_claimed_jobs_total", "Jobs claimed by this process", {"consumer": CONSUMERS})
 REDELIVERED = counter(
     "paquebot_queue_redelivered_jobs_total",
     "Jobs claimed by this process that had been claimed before",
@@ -111,7 +111,7 @@ class Consumer:
         """The client of `_subscription`."""
         self._inbox = ""
         self._numbers = itertools.count()
-        self._taken = TAKEN.labels(name)
+        self._claimed = CLAIMED.labels(name)
         self._redelivered = REDELIVERED.labels(name)
         self._spare: list[ClaimedJob] = []  # claimed after their request had ended
         # The library's own `next_msg` can lose a message when it is cancelled at its arrival; this cannot.
@@ -249,7 +249,7 @@ class Consumer:
     async def _reject(self, message: Msg) -> None:
         """The server delivered a job of another subject: it mistakes the job for a lost one with the same number. The
         job stays in the stream. Raises QueueUnavailable."""
-        _log.error("job_of_another_consumer", consumer=self._name, subject=message.subject)
+        _log.error("job_misrouted", consumer=self._name, subject=message.subject)
         await self._delete()
         await self._unsubscribe()
         raise QueueUnavailable("pull: a job of another consumer")
@@ -273,7 +273,7 @@ class Consumer:
 
     def _job(self, message: Msg) -> ClaimedJob:
         data = message.metadata
-        self._taken.inc()
+        self._claimed.inc()
         if (data.num_delivered or 1) > 1:
             self._redelivered.inc()
         return ClaimedJob(

@@ -69,7 +69,7 @@ async def record(queue: Queue, account_id: int, seconds: int) -> AsyncGenerator[
     lines = _Lines(recording_id)
     await queue.subscribe(LINES, lines.on_message)
     repeating = background(_repeat(queue, recording_id, account_id), "recording_order")
-    _log.info("recording_begun", recording=recording_id, account_id=account_id, seconds=seconds)
+    _log.info("recording_started", recording=recording_id, account_id=account_id, seconds=seconds)
     try:
         yield TranscriptLine(recording_id=recording_id)
         async with contextlib.aclosing(lines.until(seconds)) as received:

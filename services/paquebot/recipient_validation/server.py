@@ -167,7 +167,7 @@ def _bind_one(listen: Listen | SocketPath, add: Callable[[str], int], *, tls: bo
     except RuntimeError as error:  # gRPC gives no reason
         raise OSError(f"cannot listen on {listen} for gRPC: the port is taken or the address is not ours") from error
     where = {"address": listen.host, "port": port} if isinstance(listen, Listen) else {"address": str(listen)}
-    _log.info("listening", **where, tls=tls)
+    _log.info("listener_opened", **where, tls=tls)
 
 
 async def _report_health(servicer: health.aio.HealthServicer, health_of_process: Health) -> None:
@@ -190,5 +190,5 @@ async def _forget_failures(postgres: Postgres, logins: LoginSettings) -> None:
         except PostgresUnavailable:
             pass  # readiness shows it
         except Exception:  # noqa: BLE001 - the schema may not exist yet: the next time may succeed
-            _log.exception("failures_not_forgotten")
+            _log.exception("old_failures_not_deleted")
         await asyncio.sleep(_FORGET_SECONDS)

@@ -44,7 +44,7 @@ async def open_server(settings: RecipientValidationSettings, health: Health) -> 
         server = DirectoryServer(context, health)
         await server.start(credentials)
         if not settings.admin_token:
-            _log.warning("administration_closed", reason="PAQUEBOT_ADMIN_TOKEN is not set")
+            _log.warning("administration_disabled", reason="PAQUEBOT_ADMIN_TOKEN is not set")
         try:
             yield server
         finally:

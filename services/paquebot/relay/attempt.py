@@ -128,8 +128,8 @@ class AttemptRunner:
             try:
                 return await self._settlement.settle(job, recipients, outcomes, message, not_before)
             except OUTAGES as error:
-                metrics.SETTLED_AGAIN.inc()
-                _log.warning("settlement_waits", reason=type(error).__name__)
+                metrics.SETTLEMENT_RETRIES.inc()
+                _log.warning("settlement_delayed", reason=type(error).__name__)
                 await asyncio.sleep(seconds)
         return await self._settlement.settle(job, recipients, outcomes, message, not_before)
 
@@ -143,7 +143,7 @@ class AttemptRunner:
             await self._settlement.record_delivered(job, outcomes)
             first = next(iter(outcomes.values()))
             _log.info(
-                "relayed",
+                "message_relayed",
                 domain=job.domain,
                 host=first.host,
                 recipients=len(outcomes),

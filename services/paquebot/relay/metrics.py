@@ -31,7 +31,7 @@ class AttemptResult(enum.Enum):
     """No host of the destination could be used."""
     RESTING = "resting"
     """Not tried: the destination was unreachable shortly before."""
-    ENGINE_AWAY = "engine_away"
+    ENGINE_UNAVAILABLE = "engine_unavailable"
     ERROR = "error"
 
 
@@ -67,21 +67,21 @@ class SlotKind(enum.Enum):
     """Beside these: attempts that last longer than PAQUEBOT_RELAY_SLOW_AFTER."""
 
 
-class PutBackReason(enum.Enum):
-    """Why a job was put back for later without an attempt."""
+class RequeueReason(enum.Enum):
+    """Why a job was requeued without an attempt."""
 
     RESTING = "resting"
     """The destination was unreachable shortly before."""
-    CROWDED = "crowded"
+    OVER_SHARE = "over_share"
     """The destination or the sender has enough claimed jobs."""
     BUSY = "busy"
     """The destination's hosts have as many attempts as they may have, for other domains too."""
-    TWICE = "twice"
+    DUPLICATE = "duplicate"
     """The same job is claimed already."""
 
 
-class MessageChange(enum.Enum):
-    """How a message was changed for a host that could not take it as stored."""
+class Conversion(enum.Enum):
+    """How a message was converted for a host that could not take it as stored."""
 
     SEVEN_BIT = "seven_bit"
     SHORT_LINES = "short_lines"
@@ -101,9 +101,9 @@ class HoldReason(enum.Enum):
 
 
 _STATUSES = tuple(f"{kind}.{subject}" for kind in (2, 4, 5) for subject in range(8))
-_SHOWN = Bounded(
-    "PAQUEBOT_RELAY_SHOWN (those in PAQUEBOT_RELAY_SHOW always, others as they come, the longest unused makes room);"
-    " all further ones together are `other`"
+_DESTINATION = Bounded(
+    "at most PAQUEBOT_RELAY_DESTINATION_LABELS, those in PAQUEBOT_RELAY_DESTINATION_LABELS_ALWAYS always; the"
+    " least recently used makes room; all further ones together are `other`"
 )
 
 ATTEMPTS = counter("paquebot_relay_attempts_total", "Attempts at a job, by result", {"result": AttemptResult})
@@ -120,9 +120,7 @@ REPLIES = counter(
 CONNECTIONS = counter(
     "paquebot_relay_connections_total", "Connections to other hosts, by result", {"result": ConnectionResult}
 )
-CONNECT_SECONDS = histogram(
-    "paquebot_relay_connect_seconds", "From connecting to a session that takes mail", buckets=FAST
-)
+CONNECT_SECONDS = histogram("paquebot_relay_connect_seconds", "From connecting to an open session", buckets=FAST)
 TLS = counter(
     "paquebot_relay_tls_sessions_total",
     "Sessions opened, by TLS version; none: in the clear",
@@ -131,27 +129,27 @@ TLS = counter(
         "certificate": (TlsMode.VERIFIED.value, TlsMode.UNVERIFIED.value, "none"),
     },
 )
-TLS_FALL_BACKS = counter("paquebot_relay_tls_fall_backs_total", "TLS handshakes that failed", {"mode": TlsMode})
+TLS_FALLBACKS = counter("paquebot_relay_tls_fallbacks_total", "TLS handshakes that failed, by mode", {"mode": TlsMode})
 REUSED = counter("paquebot_relay_connections_reused_total", "Messages sent over an open connection")
 DNS_SECONDS = histogram(
     "paquebot_relay_dns_seconds",
-    "Time of one DNS query; denied: no such name or record, away: no answer",
-    {"type": ("MX", "A", "AAAA"), "result": ("ok", "denied", "away")},
+    "Time of one DNS query; not_found: no such name or record",
+    {"type": ("MX", "A", "AAAA"), "result": ("ok", "not_found", "no_answer")},
     buckets=FAST,
 )
 TRANSACTION_SECONDS = histogram(
     "paquebot_relay_transaction_seconds", "From MAIL to the reply after the message", buckets=SLOW
 )
-RELAYED_AFTER_SECONDS = histogram(
-    "paquebot_relay_relayed_after_seconds", "From acceptance here to acceptance there", buckets=SLOW
+LATENCY_SECONDS = histogram(
+    "paquebot_relay_latency_seconds", "From acceptance by this platform to acceptance by the other host", buckets=SLOW
 )
-BYTES = counter("paquebot_relay_relayed_bytes_total", "Bytes of messages that other hosts took")
-CHANGED = counter(
-    "paquebot_relay_changed_messages_total",
-    "Messages that other hosts took in another form than the stored one",
-    {"change": MessageChange},
+BYTES = counter("paquebot_relay_relayed_bytes_total", "Bytes of messages that other hosts accepted")
+CONVERTED = counter(
+    "paquebot_relay_converted_messages_total",
+    "Messages sent in another form than the stored one",
+    {"conversion": Conversion},
 )
-SETTLED_AGAIN = counter("paquebot_relay_settled_again_total", "Settlements of an attempt that waited for an engine")
+SETTLEMENT_RETRIES = counter("paquebot_relay_settlement_retries_total", "Settlements repeated because of an outage")
 REPORTS = counter(
     "paquebot_relay_reports_total",
     "Notifications to senders (RFC 3464), failed ones are bounces; undeliverable: mail to the sender is not accepted",
@@ -161,43 +159,43 @@ DOUBLE_BOUNCES = counter(
     "paquebot_relay_double_bounces_total", "Failed messages with the null sender", {"result": ("dropped", "reported")}
 )
 HELD = counter("paquebot_relay_held_jobs_total", "Jobs held for an operator, by reason", {"reason": HoldReason})
-UNDER_WAY = gauge("paquebot_relay_attempts_under_way", "Attempts under way in this process, slow ones too")
-SLOTS = gauge("paquebot_relay_slots", "Maximum attempts under way in this process", {"slots": SlotKind})
-SLOTS_USED = gauge("paquebot_relay_slots_used", "Attempts under way in this process", {"slots": SlotKind})
-PUT_BACK = counter(
-    "paquebot_relay_put_back_jobs_total",
-    "Jobs put back for later without an attempt, by reason",
-    {"reason": PutBackReason},
+RUNNING = gauge("paquebot_relay_running_attempts", "Running attempts of this process, slow ones included")
+SLOTS = gauge("paquebot_relay_slots", "Maximum running attempts of this process", {"kind": SlotKind})
+SLOTS_USED = gauge("paquebot_relay_slots_used", "Running attempts of this process", {"kind": SlotKind})
+REQUEUED = counter(
+    "paquebot_relay_requeued_jobs_total",
+    "Jobs requeued without an attempt, by reason",
+    {"reason": RequeueReason},
 )
-AHEAD = counter("paquebot_relay_ahead_jobs_total", "Jobs moved ahead of a backlog for an idle destination")
-CUT = counter("paquebot_relay_cut_attempts_total", "Slow attempts ended to make room for newer ones")
-WAITING = gauge("paquebot_relay_waiting_jobs", "Jobs claimed by this process and not under way")
+PROMOTED = counter("paquebot_relay_promoted_jobs_total", "Jobs moved ahead of a backlog for an idle destination")
+DISPLACED = counter("paquebot_relay_displaced_attempts_total", "Slow attempts ended to free their slots for newer ones")
+WAITING = gauge("paquebot_relay_waiting_jobs", "Jobs claimed by this process that wait for an attempt")
 DESTINATIONS = gauge("paquebot_relay_destinations", "Destinations by state", {"state": DestinationState})
 IDLE = gauge("paquebot_relay_idle_connections", "Open connections that wait for another message")
 
 DESTINATION_RECIPIENTS = counter(
     "paquebot_relay_destination_recipients_total",
     "Recipients after an attempt that was made, by destination; an expired one counts as deferred here",
-    {"destination": _SHOWN, "outcome": RelayResult},
+    {"destination": _DESTINATION, "outcome": RelayResult},
 )
 DESTINATION_UNREACHABLE = counter(
     "paquebot_relay_destination_unreachable_total",
     "Attempts in which no host of the destination could be used",
-    {"destination": _SHOWN},
+    {"destination": _DESTINATION},
 )
 DESTINATION_WAITING = gauge(
     "paquebot_relay_destination_waiting_jobs",
-    "Jobs claimed by this process and not under way, by destination",
-    {"destination": _SHOWN},
+    "Jobs claimed by this process that wait for an attempt, by destination",
+    {"destination": _DESTINATION},
 )
 DESTINATION_RESTING = gauge(
     "paquebot_relay_destination_resting",
     "1 while the destination rests because it was unreachable; other: the number of those that rest",
-    {"destination": _SHOWN},
+    {"destination": _DESTINATION},
     across=Across.MAX,
 )
 
-PUT_BACKS = by_member(PUT_BACK, PutBackReason)
+REQUEUED_BY_REASON = by_member(REQUEUED, RequeueReason)
 CONNECTION = by_member(CONNECTIONS, ConnectionResult)
 ATTEMPT = by_member(ATTEMPTS, AttemptResult)
 

@@ -72,7 +72,7 @@ class SmtpClientSettings:
         help="8-bit text for a host without 8BITMIME: convert (to 7 bits), bounce (5.6.3) or send",
     )
     line: ByteSize = setting(
-        "RELAY_LINE", ByteSize(MAX_LINE), help="maximum line that every host takes, longer ones are converted; 0: any"
+        "RELAY_LINE", ByteSize(MAX_LINE), help="maximum line that is sent as it is, longer ones are converted; 0: any"
     )
     source: str = setting("RELAY_SOURCE", "", help="local IP address to connect from")
     attempt: Seconds = setting(
@@ -81,10 +81,10 @@ class SmtpClientSettings:
         help="maximum time of an attempt at a job, all hosts together, without the content",
     )
     slow: Seconds = setting(
-        "RELAY_SLOW_AFTER", Seconds(1.0), help="an attempt that lasts longer leaves its slot to others"
+        "RELAY_SLOW_AFTER", Seconds(1.0), help="time after which an attempt is slow and leaves its slot to others"
     )
     recipients: int = setting("RELAY_RECIPIENTS", 100, help="maximum recipients of one transaction")
-    idle: Seconds = setting("RELAY_IDLE", Seconds(3.0), help="time that an open connection waits for another message")
+    idle: Seconds = setting("RELAY_IDLE", Seconds(3.0), help="time for which an idle connection stays open")
     messages: int = setting("RELAY_CONNECTION_MESSAGES", 100, help="maximum messages over one connection")
 
     def __post_init__(self) -> None:
@@ -108,7 +108,7 @@ class RoutingSettings:
     )
     dns: tuple[Listen, ...] = setting("RELAY_DNS", (), help="name servers, address:port; none: /etc/resolv.conf")
     dns_timeout: Seconds = setting("RELAY_DNS_TIMEOUT", Seconds(15.0), help="timeout for one name")
-    dns_entries: int = setting("RELAY_DNS_ENTRIES", 20_000, help="maximum answers kept, each for its time to live")
+    dns_entries: int = setting("RELAY_DNS_ENTRIES", 20_000, help="maximum cached answers, each for its time to live")
     exchangers: int = setting("RELAY_EXCHANGERS", 10, help="maximum MX records of a domain that are used")
     addresses: int = setting("RELAY_ADDRESSES", 6, help="maximum addresses tried in one attempt")
     ipv6: bool = setting("RELAY_IPV6", True, help="try IPv6 addresses too")
@@ -116,10 +116,10 @@ class RoutingSettings:
     own_addresses: tuple[Network, ...] = setting(
         "RELAY_OWN_ADDRESSES",
         (),
-        help="addresses of our own MX hosts, beside this host's: mail to them would come back",
+        help="addresses of our own MX hosts, beside this host's: mail to them would loop",
     )
     allow_networks: tuple[Network, ...] = setting(
-        "RELAY_ALLOW_NETWORKS", (), help="networks that DNS may lead to though they are not public, such as 10.0.0.0/8"
+        "RELAY_ALLOW_NETWORKS", (), help="networks that are not public but allowed as destinations, such as 10.0.0.0/8"
     )
     literals: bool = setting(
         "RELAY_LITERALS", False, help="send to address literals such as a@[192.0.2.1], where the network is allowed"
@@ -142,16 +142,16 @@ class RetrySettings:
         help="waits after each failed attempt; the last one repeats",
     )
     jitter: float = setting("RELAY_RETRY_JITTER", 0.1, help="fraction by which a wait is made longer, at random")
-    lifetime: Seconds = setting("RELAY_LIFETIME", Seconds(5 * 86400.0), help="give up after this")
+    lifetime: Seconds = setting("RELAY_LIFETIME", Seconds(5 * 86400.0), help="maximum time in which a message is tried")
     bounce_lifetime: Seconds = setting(
-        "RELAY_BOUNCE_LIFETIME", Seconds(2 * 86400.0), help="give up messages with the null sender after this"
+        "RELAY_BOUNCE_LIFETIME", Seconds(2 * 86400.0), help="the same for messages with the null sender"
     )
     warn_after: Seconds = setting(
         "RELAY_WARN_AFTER", Seconds(4 * 3600.0), help="notify the sender of the delay after this; 0: never"
     )
     back_off: Seconds = setting("RELAY_BACK_OFF", Seconds(30.0), help="first rest of an unreachable destination")
-    back_off_most: Seconds = setting(
-        "RELAY_BACK_OFF_MOST", Seconds(1800.0), help="maximum rest of an unreachable destination"
+    back_off_max: Seconds = setting(
+        "RELAY_BACK_OFF_MAX", Seconds(1800.0), help="maximum rest of an unreachable destination"
     )
 
     def __post_init__(self) -> None:
@@ -170,8 +170,8 @@ class RelayLoadSettings:
         "RELAY_UNPROVEN_CONCURRENCY", 50, help="of them for destinations that have not answered lately"
     )
     slow: int = setting("RELAY_SLOW_CONCURRENCY", 400, help="maximum slow attempts under way (RELAY_SLOW_AFTER)")
-    slow_least: Seconds = setting(
-        "RELAY_SLOW_LEAST", Seconds(5.0), help="minimum time of an attempt before a newer slow one takes its place"
+    slow_min: Seconds = setting(
+        "RELAY_SLOW_MIN", Seconds(5.0), help="minimum time of an attempt before a newer slow one takes its place"
     )
     per_destination: int = setting("RELAY_DESTINATION_CONCURRENCY", 10, help="maximum attempts for one destination")
     per_new_destination: int = setting(
@@ -196,10 +196,10 @@ class RelayLoadSettings:
         150_000,
         help="maximum jobs of all processes that the queue's consumer keeps for later; further ones cost more",
     )
-    damaged: Seconds = setting(
-        "RELAY_DAMAGED",
+    damaged_lifetime: Seconds = setting(
+        "RELAY_DAMAGED_LIFETIME",
         Seconds(86400.0),
-        help="maximum age of a message that is tried again though S3 gives it damaged",
+        help="maximum age of a message that is tried again while S3 returns it damaged",
     )
     tries: int = setting(
         "RELAY_TRIES", 20, help="number of failures for no known reason after which a job is held as poison"
@@ -216,8 +216,10 @@ class RelayLoadSettings:
 class DestinationLabelSettings:
     """The destinations that the metrics name."""
 
-    limit: int = setting("RELAY_SHOWN", 50, help="maximum destinations that metrics name; further ones are `other`")
-    always: tuple[str, ...] = setting("RELAY_SHOW", (), help="destinations that metrics always name")
+    limit: int = setting("RELAY_DESTINATION_LABELS", 50, help="maximum destinations that metrics name; others: `other`")
+    always: tuple[str, ...] = setting(
+        "RELAY_DESTINATION_LABELS_ALWAYS", (), help="destinations that metrics always name"
+    )
 
 
 @dataclass(frozen=True, slots=True)

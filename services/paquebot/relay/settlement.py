@@ -82,7 +82,7 @@ class RelaySettlement:
         except PostgresUnavailable:
             _log.warning("delivery_not_recorded", queue_id=job.queue_id)
             raise DeliveryNotRecorded from None
-        metrics.RELAYED_AFTER_SECONDS.observe(max(0.0, now - accepted_at(job)))
+        metrics.LATENCY_SECONDS.observe(max(0.0, now - accepted_at(job)))
 
     async def hand_over(self, job: RelayJob, delivered: Iterable[str], sequence: int) -> None:
         """Instead of step 1, during an outage of PostgreSQL: the stream keeps what is delivered, in a job for the other
@@ -95,7 +95,7 @@ class RelaySettlement:
         rest.recipients.extend(recipient for recipient in job.recipients if recipient.forward_path not in paths)
         rest.relayed.extend(sorted(paths.difference(job.relayed)))
         await self._publisher.publish(later(rest, self._clock() + _RECORD_LATER_SECONDS, unique=f"-relayed-{sequence}"))
-        _log.info("record_handed_over", queue_id=job.queue_id, recipients=len(paths))
+        _log.info("relay_record_deferred", queue_id=job.queue_id, recipients=len(paths))
 
     async def settle(
         self,
@@ -132,7 +132,7 @@ class RelaySettlement:
             await self._reporter.double_bounce(job, [reported(*entry) for entry in failed], message, now)
         end = RecipientOutcome.BOUNCED if job.reverse_path else RecipientOutcome.DROPPED
         await self._ledger.record([(job.queue_id, r.forward_path, end) for r, _ in failed])
-        _log.info("bounced", queue_id=job.queue_id, domain=job.domain, **_summary(failed))
+        _log.info("recipients_bounced", queue_id=job.queue_id, domain=job.domain, **_summary(failed))
 
     async def _defer(
         self, job: RelayJob, deferred: RecipientOutcomes, message: OutgoingMessage, now: float, at: float
@@ -150,7 +150,7 @@ class RelaySettlement:
         again.delay_reported = job.delay_reported or warned
         await self._publisher.publish(later(again, at))
         _log.info(
-            "deferred",
+            "recipients_deferred",
             queue_id=job.queue_id,
             domain=job.domain,
             attempt=again.attempt,

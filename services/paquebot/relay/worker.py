@@ -15,7 +15,7 @@ from paquebot.queue import QueueUnavailable
 from paquebot.relay import metrics
 from paquebot.relay.attempt import OUTAGES, AttemptRunner, HostsBusy, RelayAttempt
 from paquebot.relay.hold import RelayHold
-from paquebot.relay.metrics import AttemptResult, HoldReason, PutBackReason
+from paquebot.relay.metrics import AttemptResult, HoldReason, RequeueReason
 from paquebot.relay.outcome import RelayResult
 from paquebot.relay.queue.deferral import BUSY_SECONDS, MAX_WAIT, Deferral
 from paquebot.relay.queue.destinations import Destinations
@@ -52,12 +52,12 @@ class RelayWorker:
         except HostsBusy:
             self._destinations.busy(attempt.destination, BUSY_SECONDS)
             with contextlib.suppress(QueueUnavailable):  # then it is delivered again after the acknowledgement wait
-                await self._deferral.put_back(attempt, PutBackReason.BUSY, BUSY_SECONDS)
+                await self._deferral.put_back(attempt, RequeueReason.BUSY, BUSY_SECONDS)
         except DeliveryNotRecorded:
             await self._finish(attempt, self._hand_over(attempt))
         except (*OUTAGES, OverBudget) as error:
             _log.warning("job_deferred", queue_id=attempt.job.queue_id, reason=type(error).__name__)
-            metrics.ATTEMPT[AttemptResult.ENGINE_AWAY].inc()
+            metrics.ATTEMPT[AttemptResult.ENGINE_UNAVAILABLE].inc()
             await self._deferral.during_outage(attempt.claimed)
         except BadPack as error:
             await self._damaged(attempt, error)
@@ -97,10 +97,10 @@ class RelayWorker:
     async def _damaged(self, attempt: RelayAttempt, error: BadPack) -> None:
         """S3 may give a whole message wrongly for hours: until the message is too old, the job is deferred."""
         _log.warning("message_damaged", queue_id=attempt.job.queue_id, reason=str(error))
-        if self._settlement.age(attempt.job) > self._load.damaged:
+        if self._settlement.age(attempt.job) > self._load.damaged_lifetime:
             await self._failed(attempt, HoldReason.BLOB)
             return
-        metrics.ATTEMPT[AttemptResult.ENGINE_AWAY].inc()
+        metrics.ATTEMPT[AttemptResult.ENGINE_UNAVAILABLE].inc()
         await self._deferral.during_outage(attempt.claimed)
 
     async def _finish(self, attempt: RelayAttempt, storing: Coroutine[None, None, None]) -> None:

@@ -58,7 +58,7 @@ class SessionCheckSettings:
         "SESSION_CHECK", Seconds(30.0), help="maximum age of the check of a session's login at a command"
     )
     grace: Seconds = setting(
-        "SESSION_CHECK_PATIENCE",
+        "SESSION_CHECK_GRACE",
         Seconds(900.0),
         help="maximum time that sessions go on while the directory does not answer",
     )
@@ -66,7 +66,7 @@ class SessionCheckSettings:
     def __post_init__(self) -> None:
         """Raises ValueError."""
         if not 0 < self.interval <= self.grace:
-            raise ValueError("PAQUEBOT_SESSION_CHECK must be above 0 and at most PAQUEBOT_SESSION_CHECK_PATIENCE")
+            raise ValueError("PAQUEBOT_SESSION_CHECK must be above 0 and at most PAQUEBOT_SESSION_CHECK_GRACE")
 
 
 @dataclass(slots=True, eq=False)

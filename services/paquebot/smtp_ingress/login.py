@@ -129,7 +129,7 @@ async def _log_in(session: Session, credentials: Credentials) -> Reply:
         session.logged_in()
         session.turns.belongs_to(answer.account_id)
         _log.info(
-            "logged_in",
+            "login_succeeded",
             session=state.id,
             client=state.address,
             account_id=answer.account_id,

@@ -16,7 +16,7 @@ class SessionEnd(enum.Enum):
     DRAIN = "drain"
     DISPLACED = "displaced"
     LOGIN_ENDED = "login_ended"
-    GONE = "gone"
+    DISCONNECTED = "disconnected"
     FAILED = "failed"
 
 
@@ -46,7 +46,7 @@ MECHANISMS = ("PLAIN", "LOGIN")
 SESSIONS = counter("paquebot_smtp_sessions_total", "Sessions begun", {"listener": Role})
 OPEN_SESSIONS = gauge("paquebot_smtp_open_sessions", "Open sessions", {"listener": Role})
 REFUSED = counter("paquebot_smtp_refused_connections_total", "Connections refused at a limit", {"listener": Role})
-SESSIONS_ENDED = counter("paquebot_smtp_sessions_ended_total", "Sessions ended, by reason", {"ending": SessionEnd})
+SESSIONS_ENDED = counter("paquebot_smtp_sessions_ended_total", "Sessions ended, by reason", {"reason": SessionEnd})
 COMMANDS = counter("paquebot_smtp_commands_total", "Commands received; OTHER: unknown commands", {"verb": Verb})
 REPLIES = counter(
     "paquebot_smtp_replies_total", "Replies sent, by class of code", {"class": ("2xx", "3xx", "4xx", "5xx")}

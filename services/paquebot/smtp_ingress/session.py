@@ -110,7 +110,7 @@ class Session:
             self.connection.reply(replies.TOO_MANY_CONNECTIONS)
             return SessionEnd.DISPLACED
         except PeerGone:
-            return SessionEnd.GONE
+            return SessionEnd.DISCONNECTED
         except Exception:  # noqa: BLE001 - as in _dispatch, for faults outside a command
             self.connection.reply(incident(self.state))
             return SessionEnd.FAILED

@@ -126,7 +126,7 @@ class Committer:
         for message in waiting:
             message.kept.set_exception(SpoolRefused(name) if refused else SpoolUnavailable(name))
         if not isinstance(error, EngineUnavailable | asyncio.CancelledError):
-            _log.exception("commit_broken")
+            _log.exception("commit_failed_unexpectedly")
 
     async def _keep(self, batch: list[PendingMessage]) -> list[BlobRef]:
         """The durability order: object first, then the jobs that name it, then the callers (invariant 1)."""

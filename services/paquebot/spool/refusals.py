@@ -40,7 +40,7 @@ class RefusalMarks:
     def add(self, pack: str, queue_ids: Collection[str], *, void: bool) -> None:
         """Mark these messages of the pack soon. `void`: no job names the pack, so it is deleted after that."""
         if len(self._waiting) >= _MAX_WAITING:
-            _log.warning("pack_left_behind", pack=pack)
+            _log.warning("pack_orphaned", pack=pack)
             return
         known = self._waiting.setdefault(pack, _Refused([], void))
         known.queue_ids += queue_ids
@@ -58,7 +58,7 @@ class RefusalMarks:
                 while self._waiting:
                     await self._write_one()
         for pack in self._waiting:
-            _log.warning("pack_left_behind", pack=pack)
+            _log.warning("pack_orphaned", pack=pack)
 
     async def _write_all(self) -> None:
         tries = 0

@@ -53,6 +53,18 @@ def client(release: Release, program: str, log: Path, *arguments: object) -> Cli
     return Client(start(command), log)
 
 
+def sink(release: Release, log: Path) -> Client:
+    """The mail server of another domain: `paquebot sink` outside the cluster. A row is a message that it answered
+    with 250."""
+    command = release.place.outside(
+        sys.executable, "-m", "paquebot", "sink", "--listen", f"{release.place.outside_address}:25", "--anywhere",
+        "--domain", ELSEWHERE, "--max-size", "1MiB", "--json", "--header", "X-Attempt",
+    )  # fmt: skip
+    with log.open("a", encoding="utf-8") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, text=True)
+    return Client(process, log)
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What became of the mail of one sender or several."""
@@ -127,7 +139,7 @@ class Traffic:
         smtp, imap = release.address("smtp-ingress"), release.address("imap")
         pace = ("--connections", connections, "--pause", pause)
         if self.relayed:
-            self.sink = client(release, "sink", self.directory / f"{mark}-sink.log", release.place.outside_address)
+            self.sink = sink(release, self.directory / f"{mark}-sink.log")
             self._wait_sink()
         self.mx = client(
             release, "sender", self.directory / f"{mark}-mx.log", smtp, 25, "--mark", f"{mark}-mx",

@@ -22,8 +22,8 @@ OWNERS = (
 )
 PROCESS = {
     *("paquebot_build_info", "paquebot_draining", "paquebot_ready", "paquebot_probe_failures_total"),
-    *("paquebot_event_loop_session_seconds_total", "paquebot_event_loop_held_back_total"),
-    *("paquebot_event_loop_held_back_seconds_total", "paquebot_task_failures_total"),
+    *("paquebot_event_loop_session_seconds_total", "paquebot_event_loop_throttled_total"),
+    *("paquebot_event_loop_throttled_seconds_total", "paquebot_task_failures_total"),
     *("paquebot_event_loop_delay_seconds", "paquebot_in_flight_bytes", "paquebot_in_flight_limit_bytes"),
 }
 

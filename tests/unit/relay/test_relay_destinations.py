@@ -17,7 +17,7 @@ class Turns:
 
     def __init__(self, **load: Any) -> None:
         self.now = 1000.0
-        retry = RetrySettings(back_off=Seconds(30.0), back_off_most=Seconds(100.0))
+        retry = RetrySettings(back_off=Seconds(30.0), back_off_max=Seconds(100.0))
         load.setdefault("unproven", load.get("attempts", 100) - 1)
         self.all: Destinations[str] = Destinations(RelayLoadSettings(**load), retry, lambda: self.now)
         self.running: dict[str, AttemptSlot[str]] = {}

@@ -15,7 +15,7 @@ from tests.support.relay_fixtures import TIMEOUTS, outgoing, session_with
 from tests.support.remote_host import EXTENSIONS, RemoteHost
 
 from paquebot.relay.message import RelayRecipient
-from paquebot.relay.metrics import MessageChange
+from paquebot.relay.metrics import Conversion
 from paquebot.relay.outcome import Host, Outcomes
 from paquebot.relay.smtp_client.form import FormRules, MessageForm, MessageUnsupported
 from paquebot.relay.smtp_client.transaction import ClientTransaction
@@ -142,9 +142,9 @@ async def test_a_long_field_is_folded_though_the_message_is_signed() -> None:
 
 
 async def test_converted_messages_are_counted() -> None:
-    def counted() -> dict[MessageChange, float]:
-        name = "paquebot_relay_changed_messages_total"
-        return {change: REGISTRY.get_sample_value(name, {"change": change.value}) or 0 for change in MessageChange}
+    def counted() -> dict[Conversion, float]:
+        name = "paquebot_relay_converted_messages_total"
+        return {change: REGISTRY.get_sample_value(name, {"change": change.value}) or 0 for change in Conversion}
 
     before = counted()
     async with RemoteHost(extensions=("CHUNKING",)) as remote:
@@ -155,9 +155,7 @@ async def test_converted_messages_are_counted() -> None:
         await send(remote, "Subject: ü\r\n\r\nx\r\n".encode(), smtputf8=True, submitted=True)
         remote.on["MESSAGE"] = "554 5.6.0 No"
         await send(remote, LONG)
-    assert {change: number - before[change] for change, number in counted().items()} == dict.fromkeys(
-        MessageChange, 1.0
-    )
+    assert {change: number - before[change] for change, number in counted().items()} == dict.fromkeys(Conversion, 1.0)
 
 
 async def test_another_limit_of_lines() -> None:

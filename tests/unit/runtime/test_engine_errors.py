@@ -62,4 +62,4 @@ def test_pop3_answers_temporary(kind: type[Exception]) -> None:
 
 @pytest.mark.parametrize("kind", AWAY)
 def test_delivery_has_a_reason_for_its_metric(kind: type[Exception]) -> None:
-    assert _defer_reason(_error(kind)).value.endswith("_away")
+    assert _defer_reason(_error(kind)).value.endswith("_unavailable")

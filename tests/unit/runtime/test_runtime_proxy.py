@@ -164,7 +164,7 @@ async def test_header_that_does_not_end_in_time(
     monkeypatch.setattr(proxy, "_HEADER_SECONDS", 0.05)
     ours, theirs = pair
     ours.sendall(HEADERS[0][:-1])
-    with counted(ProxyResult.SLOW):
+    with counted(ProxyResult.TIMEOUT):
         async with asked(theirs, wait=0.01) as task:
             assert await task is None
 
@@ -174,7 +174,7 @@ async def test_peer_that_ends(pair: tuple[socket.socket, socket.socket], data: b
     ours, theirs = pair
     ours.sendall(data)
     ours.close()
-    with counted(ProxyResult.GONE):
+    with counted(ProxyResult.DISCONNECTED):
         async with asked(theirs) as task:
             assert await task is None
 
@@ -186,7 +186,7 @@ async def test_waiting_connections_have_a_maximum(
     one = proxies()
     first = asyncio.ensure_future(one.origin(pair[1], PEER, PORT, tls=False))
     await asyncio.sleep(0)
-    with counted(ProxyResult.CROWDED):
+    with counted(ProxyResult.TOO_MANY):
         assert await one.origin(pair[1], PEER, PORT, tls=False) is None
     pair[0].sendall(HEADERS[0])
     assert await asyncio.wait_for(first, 4.0) == CLIENT

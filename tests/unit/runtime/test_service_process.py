@@ -37,11 +37,11 @@ async def ended(process: asyncio.subprocess.Process) -> tuple[int, list[dict[str
 
 
 async def terminated(what: str, **settings: str) -> tuple[int, list[dict[str, Any]], str, float]:
-    """Start it, wait for `started`, send SIGTERM; return the values of `ended` and the seconds from signal to exit."""
+    """Start it, wait for `service_started`, send SIGTERM. Return what `ended` does, and the seconds until the exit."""
     process = await start(what, **settings)
     assert process.stdout is not None
     async with asyncio.timeout(30):
-        assert json.loads(await process.stdout.readline())["event"] == "started"
+        assert json.loads(await process.stdout.readline())["event"] == "service_started"
     process.send_signal(signal.SIGTERM)
     at = time.monotonic()
     return *(await ended(process)), time.monotonic() - at
@@ -66,7 +66,7 @@ async def test_broken_certificate_is_one_sentence_with_exit_code_2(tmp_path: Pat
 async def test_sigterm_drains_and_every_line_is_json() -> None:
     code, lines, err, _ = await terminated("drains")
     assert (code, err) == (0, "")
-    assert [line["event"] for line in lines] == ["draining", "ended"]
+    assert [line["event"] for line in lines] == ["drain_started", "service_exited"]
     assert all(line["service"] == "framed" and line["level"] == "info" for line in lines)
 
 
@@ -74,7 +74,7 @@ async def test_sigterm_drains_and_every_line_is_json() -> None:
 async def test_long_drain_is_cancelled_in_time(what: str) -> None:
     code, lines, _, seconds = await terminated(what, DRAIN="300ms")
     assert code == 1
-    assert lines[-1]["event"] == "drain_cut_off"
+    assert lines[-1]["event"] == "drain_timed_out"
     assert 0.3 <= seconds < 10
 
 
@@ -98,7 +98,7 @@ async def test_health_serves_clients_of_both_families() -> None:
     port = free_port()
     process = await start(METRICS_LISTEN=f"127.0.0.1:{port}, [::]:{port}")
     assert process.stdout is not None
-    assert json.loads(await process.stdout.readline())["event"] == "started"
+    assert json.loads(await process.stdout.readline())["event"] == "service_started"
     for host in ("127.0.0.1", "::1"):
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -91,7 +91,7 @@ async def test_all_workers_are_one_service_until_sigterm() -> None:
         one.process.send_signal(signal.SIGTERM)
         code, lines, err = await ended(one.process)
     assert (code, err) == (0, "")
-    for event in ("started", "draining", "ended"):
+    for event in ("service_started", "drain_started", "service_exited"):
         assert sorted(line["worker"] for line in lines if line["event"] == event) == [1, 2, 3]
 
 
@@ -106,7 +106,7 @@ async def test_worker_killed_by_a_signal_is_replaced() -> None:
         one.process.send_signal(signal.SIGTERM)
         code, lines, _ = await ended(one.process)
     assert code == 0
-    assert [(line["worker"], line["signal"]) for line in lines if line["event"] == "worker_ended"] == [(3, 9)]
+    assert [(line["worker"], line["signal"]) for line in lines if line["event"] == "worker_exited"] == [(3, 9)]
 
 
 async def test_aggregator_killed_by_a_signal_is_replaced() -> None:

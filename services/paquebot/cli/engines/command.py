@@ -128,7 +128,7 @@ async def _until_drained(process: ManagedProcess, draining: "asyncio.Future[Lite
     ended.code = (
         code if code > 0 else 128 - code if code < 0 else 1
     )  # as a shell does; an engine should not exit with 0
-    _log.error("engine_ended", engine=process.name, code=code)
+    _log.error("engine_exited", engine=process.name, code=code)
 
 
 def _command(name: str, make: Callable[[EngineSettings], Engine]) -> Callable[[], None]:

@@ -286,7 +286,7 @@ class _Answer:
             if not begun:
                 raise
             metrics.UNEXPECTED.inc()
-            _log.exception("response_cut", uid=message.uid)
+            _log.exception("response_truncated", uid=message.uid)
             self.context.connection.abort()
             raise PeerGone from None
 

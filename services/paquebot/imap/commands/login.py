@@ -99,7 +99,7 @@ async def _log_in(context: CommandContext, credentials: Credentials) -> Reply:
     context.watch = await server.feed.watch(answer.account_id, context.connection.ring)
     context.log_in(answer)
     metrics.LOGINS_BY_RESULT[LoginResult.OK].inc()
-    _log.info("logged_in", account_id=answer.account_id, client=context.client)
+    _log.info("login_succeeded", account_id=answer.account_id, client=context.client)
     account = LoggedInAccount(answer.account_id, answer.address, answer.quota_bytes)
     state = Authenticated(account)
     return ok("Logged in", response_codes.capability(context.capabilities(state)), state=state)

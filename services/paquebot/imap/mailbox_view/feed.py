@@ -222,19 +222,19 @@ class Feed:
         found = self._accounts[watch.account_id].recent.since(mailbox_id, mod_seq)
         if watch.dirty or watch.awaited > (found[-1].mod_seq if found else mod_seq):
             return None
-        metrics.REFRESHES_BY_SOURCE[RefreshSource.REMEMBERED].inc()
+        metrics.REFRESHES_BY_SOURCE[RefreshSource.CACHE].inc()
         return found
 
     async def changes(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
         """The changes after `mod_seq`, as of now."""
-        metrics.REFRESHES_BY_SOURCE[RefreshSource.OWN].inc()
+        metrics.REFRESHES_BY_SOURCE[RefreshSource.QUERY].inc()
         return await self._mailbox_reader.changes_since(account_id, mailbox_id, mod_seq)
 
     async def shared_changes(self, account_id: int, mailbox_id: int, mod_seq: int) -> Changes:
         """The changes after `mod_seq`, as of the last hint or later."""
         key = (account_id, mailbox_id, mod_seq)
         task = self._queries.get(key)
-        metrics.REFRESHES_BY_SOURCE[RefreshSource.SHARED if task else RefreshSource.HINTED].inc()
+        metrics.REFRESHES_BY_SOURCE[RefreshSource.SHARED if task else RefreshSource.HINT].inc()
         if task is None:
             task = asyncio.create_task(self._mailbox_reader.changes_since(account_id, mailbox_id, mod_seq))
             self._queries[key] = task

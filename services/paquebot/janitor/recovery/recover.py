@@ -124,7 +124,7 @@ async def _queue_again(
         return False
     for first in range(0, len(jobs), MAX_BATCH):
         await stores.queue.publish(jobs[first : first + MAX_BATCH])
-    _log.info("queued_again", pack=index.pack, messages=len(found), jobs=len(jobs))
+    _log.info("jobs_requeued", pack=index.pack, messages=len(found), jobs=len(jobs))
     return len(found) == len(messages)
 
 
@@ -146,5 +146,5 @@ async def _requeue_skipped(stores: Stores, *, dry_run: bool) -> int:
     again = [s for s in await skipped_jobs(stores.queue) if first.get(s.sequence) == s.published_at]
     for stored in () if dry_run else again:
         await move(stores.queue, stored, Publication(stored.subject, stored.payload))
-        _log.info("queued_again", sequence=stored.sequence, subject=stored.subject)
+        _log.info("jobs_requeued", sequence=stored.sequence, subject=stored.subject)
     return len(again)

@@ -97,7 +97,7 @@ async def _snapshot(
     await stores.snapshots.record_run(run.run, finished_at, run.accounts)
     result.accounts, result.written_objects, result.written_bytes = run.accounts, writer.objects, writer.size
     result.deleted_objects = await _remove_old(stores.blobs, run)
-    _log.info("snapshot", run=run.run, accounts=run.accounts, written=result.written_accounts)
+    _log.info("snapshot_written", run=run.run, accounts=run.accounts, written=result.written_accounts)
     return result
 
 

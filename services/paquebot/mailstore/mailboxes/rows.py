@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable
 
 from paquebot.mailstore import bad_rows
-from paquebot.mailstore.bad_rows import Report, RowReading
+from paquebot.mailstore.bad_rows import BadRowResult, Report
 from paquebot.mailstore.blob_rows import Record
 from paquebot.mailstore.mailboxes.mailbox import Mailbox, SpecialUse
 from paquebot.mailstore.messages.keywords import is_keyword
@@ -54,5 +54,5 @@ def readable_keywords(
     kept = tuple(word for word in words if word is not None and is_keyword(word))
     if len(kept) < len(words):
         place = {"account": account_id, "mailbox": mailbox_id} | ({"uid": uid} if uid else {})
-        report(RowReading.MENDED, "a keyword is invalid", **place)
+        report(BadRowResult.SUBSTITUTED, "a keyword is invalid", **place)
     return kept

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from paquebot.mailstore import bad_rows
-from paquebot.mailstore.bad_rows import RowReading
+from paquebot.mailstore.bad_rows import BadRowResult
 from paquebot.mailstore.errors import NoSuchMailbox
 from paquebot.mailstore.limits import NO_QUOTA, MailstoreLimits
 from paquebot.mailstore.locks import lock_account, lock_mailbox, lock_mailboxes
@@ -57,7 +57,7 @@ _FORGET_EXPUNGED = """
 
 
 def _report(subject: str, error: Exception) -> None:
-    bad_rows.report(RowReading.LEFT_OUT, f"{type(error).__name__}: {error}", subject=subject)
+    bad_rows.report(BadRowResult.OMITTED, f"{type(error).__name__}: {error}", subject=subject)
 
 
 class Messages:

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 
 from paquebot.mailstore import bad_rows, dates
-from paquebot.mailstore.bad_rows import RowReading
+from paquebot.mailstore.bad_rows import BadRowResult
 from paquebot.mailstore.blob_rows import Record
 from paquebot.mailstore.errors import NoSuchMailbox, NotSelectable
 from paquebot.mailstore.mailboxes import names
@@ -226,7 +226,7 @@ class _Batches:
             self._left_out.append(uid)
         reason = f"{type(error).__name__}: {error}"
         place = {"account": self._account_id, "mailbox": self._mailbox_id, "uid": uid}
-        bad_rows.report(RowReading.LEFT_OUT, reason, **place)
+        bad_rows.report(BadRowResult.OMITTED, reason, **place)
 
 
 def _mended_search_rows(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from google.protobuf.message import DecodeError
 
 from paquebot.mailstore import bad_rows, dates
-from paquebot.mailstore.bad_rows import Report, RowReading
+from paquebot.mailstore.bad_rows import BadRowResult, Report
 from paquebot.mailstore.blob_rows import BLOB_COLUMNS, Record, blob_ref
 from paquebot.mailstore.mailboxes.rows import readable_keywords
 from paquebot.mailstore.messages.flags import ALL_FLAGS, Flag
@@ -74,10 +74,10 @@ def with_valid_uids(
     for uid, *values in zip(uids, *columns, strict=True):
         place = {"account": account_id, "mailbox": mailbox_id, "uid": uid}
         if not 0 < uid <= LAST_UID:
-            bad_rows.report(RowReading.LEFT_OUT, "the UID is invalid", **place)
+            bad_rows.report(BadRowResult.OMITTED, "the UID is invalid", **place)
             continue
         if min(values) < 0:
-            bad_rows.report(RowReading.MENDED, "a number is below 0", **place)
+            bad_rows.report(BadRowResult.SUBSTITUTED, "a number is below 0", **place)
         kept.append((uid, *values))
     return kept
 
@@ -96,7 +96,7 @@ def message(
         "a flag is unknown": flags & ALL_FLAGS != flags,
     }
     for reason in [reason for reason, holds in reasons.items() if holds]:
-        report(RowReading.MENDED, reason, account=account_id, mailbox=mailbox_id, uid=row["uid"])
+        report(BadRowResult.SUBSTITUTED, reason, account=account_id, mailbox=mailbox_id, uid=row["uid"])
     return StoredMessage(
         uid=row["uid"],
         mod_seq=max(1, mod_seq),
@@ -121,5 +121,5 @@ def summary_of(
         return MessageSummary.FromString(message.summary or b"")
     except DecodeError:
         place = {"account": account_id, "mailbox": mailbox_id, "uid": message.uid}
-        report(RowReading.MENDED, "the summary cannot be read", **place)
+        report(BadRowResult.SUBSTITUTED, "the summary cannot be read", **place)
         return None

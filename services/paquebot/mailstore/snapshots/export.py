@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from paquebot.mailstore import bad_rows, dates
-from paquebot.mailstore.bad_rows import RowReading
+from paquebot.mailstore.bad_rows import BadRowResult
 from paquebot.mailstore.blob_rows import Record
 from paquebot.mailstore.messages.flags import ALL_FLAGS
 from paquebot.mailstore.uid_ceilings import UidCeiling, ceiling_to_promise
@@ -87,16 +87,16 @@ class AccountExport:
                 thread_key=row["thread_key"],
             )
         except (ValueError, TypeError) as error:
-            self._report(RowReading.LEFT_OUT, f"{type(error).__name__}: {error}", place)
+            self._report(BadRowResult.OMITTED, f"{type(error).__name__}: {error}", place)
             return None
         if not row["has_dates"]:
             self.bad_dates += 1
-            self._report(RowReading.MENDED, "a date is out of range", place)
+            self._report(BadRowResult.SUBSTITUTED, "a date is out of range", place)
         elif len(keywords) < len(row["keywords"]) or message.flags != row["flags"]:
-            self._report(RowReading.MENDED, "a flag or a keyword is invalid", place)
+            self._report(BadRowResult.SUBSTITUTED, "a flag or a keyword is invalid", place)
         return message
 
-    def _report(self, reading: RowReading, reason: str, place: dict[str, int]) -> None:
+    def _report(self, reading: BadRowResult, reason: str, place: dict[str, int]) -> None:
         bad_rows.report(reading, reason, **place)
         self.bad.append(f"mailbox {place['mailbox']}, UID {place['uid']}: {reason}")
 

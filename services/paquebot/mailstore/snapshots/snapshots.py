@@ -7,7 +7,7 @@ import datetime
 from collections.abc import AsyncIterator, Sequence
 
 from paquebot.mailstore import bad_rows, dates
-from paquebot.mailstore.bad_rows import RowReading
+from paquebot.mailstore.bad_rows import BadRowResult
 from paquebot.mailstore.snapshots.export import AccountExport, open_export
 from paquebot.mailstore.uid_ceilings import UID_ROOM, UidCeiling
 from paquebot.runtime.postgres.pool import Postgres
@@ -118,7 +118,7 @@ class Snapshots:
             return ()
 
         def left_out(account_id: int, error: Exception) -> None:
-            bad_rows.report(RowReading.LEFT_OUT, f"{type(error).__name__}: {error}", account=account_id)
+            bad_rows.report(BadRowResult.OMITTED, f"{type(error).__name__}: {error}", account=account_id)
 
         await bad_rows.one_by_one(read, ids, left_out)
         return list(signed.items())

@@ -37,7 +37,7 @@ SNAPSHOT = gauge(
 )
 
 TROUBLES = gauge(
-    "paquebot_mailstore_upkeep_troubles",
+    "paquebot_mailstore_upkeep_failures",
     "Accounts, packs and rows that the janitor's newest run passed over or mended, by stage; read every five minutes",
     {"stage": STAGES},
     across=Across.MAX,

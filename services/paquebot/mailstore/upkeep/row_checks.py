@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from paquebot.mailstore import bad_rows, dates
-from paquebot.mailstore.bad_rows import RowReading
+from paquebot.mailstore.bad_rows import BadRowResult
 from paquebot.mailstore.blob_rows import Record
 from paquebot.mailstore.locks import lock_account, lock_mailbox
 from paquebot.mailstore.mailboxes.rows import MAILBOX_COLUMNS, mailbox
@@ -158,7 +158,7 @@ def _of_message(row: Record) -> BadRow | None:
     account_id, mailbox_id, uid = _key(row)
     reasons: list[str] = []
 
-    def report(reading: RowReading, reason: str, **place: int) -> None:
+    def report(reading: BadRowResult, reason: str, **place: int) -> None:
         reasons.append(reason)
 
     message: StoredMessage | None = None

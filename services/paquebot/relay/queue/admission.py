@@ -14,7 +14,7 @@ from paquebot.observability.log import Log
 from paquebot.queue import ClaimedJob
 from paquebot.relay.attempt import RelayAttempt
 from paquebot.relay.hold import RelayHold
-from paquebot.relay.metrics import HoldReason, PutBackReason
+from paquebot.relay.metrics import HoldReason, RequeueReason
 from paquebot.relay.queue.deferral import Deferral
 from paquebot.relay.queue.destinations import Destinations
 from paquebot.relay.routing.routes import Routes
@@ -101,20 +101,20 @@ class Admission:
                 put_back += 1
         return put_back
 
-    def _obstacle(self, attempt: RelayAttempt, *, first: bool) -> tuple[PutBackReason | None, float]:
+    def _obstacle(self, attempt: RelayAttempt, *, first: bool) -> tuple[RequeueReason | None, float]:
         """Why a job is not for now, and for how many seconds; None: it waits for its turn here."""
         now, destination = self._clock(), attempt.destination
         if (attempt.job.queue_id, attempt.job.domain) in self._by_name:
-            return PutBackReason.TWICE, _TWICE_SECONDS
+            return RequeueReason.DUPLICATE, _TWICE_SECONDS
         resting = self._destinations.resting(destination)
         if resting is not None and (wait := self._settlement.may_wait(attempt.job, resting[0])) is not None:
-            return PutBackReason.RESTING, wait
+            return RequeueReason.RESTING, wait
         busy_until = self._destinations.busy_until(destination)
         if busy_until:
-            return PutBackReason.BUSY, busy_until - now
+            return RequeueReason.BUSY, busy_until - now
         if not self._destinations.add(destination, attempt.sender, attempt, first=first):
             # Others must not wait behind a destination or a sender with more mail than it may have here.
-            return PutBackReason.CROWDED, self._destinations.crowded_for(destination)
+            return RequeueReason.OVER_SHARE, self._destinations.crowded_for(destination)
         return None, 0.0
 
     def forget(self, attempt: RelayAttempt) -> None:

@@ -126,7 +126,7 @@ class BacklogBypass(Generic[T]):
                 name = f"ahead-{found.sequence}-{int(found.published_at * 1000)}"
                 await self._publisher.publish(Publication(relay_ahead(domain), found.payload, message_id=name))
                 await stream.delete(self._queue, found.sequence)
-                metrics.AHEAD.inc()
+                metrics.PROMOTED.inc()
                 moved, after = moved + 1, found.sequence
         return moved
 

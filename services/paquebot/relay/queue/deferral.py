@@ -8,7 +8,7 @@ from cachetools import LRUCache
 from paquebot.queue import ClaimedJob, QueueUnavailable
 from paquebot.relay import metrics
 from paquebot.relay.attempt import RelayAttempt
-from paquebot.relay.metrics import PutBackReason
+from paquebot.relay.metrics import RequeueReason
 from paquebot.relay.queue.ahead import BacklogBypass
 from paquebot.relay.retry import Random
 from paquebot.relay.settlement import RelaySettlement
@@ -37,17 +37,17 @@ class Deferral:
         self._clock = clock
         self._outages: LRUCache[tuple[int, float], int] = LRUCache(_MAX_OUTAGES)  # by `ClaimedJob.stored`
 
-    async def put_back(self, attempt: RelayAttempt, reason: PutBackReason, seconds: float) -> None:
+    async def put_back(self, attempt: RelayAttempt, reason: RequeueReason, seconds: float) -> None:
         """For later, as it is: nothing was tried. The consumer itself keeps the job, which costs the server no disk;
         only where it keeps very many is the job stored anew. Raises QueueUnavailable."""
         # After a long rest the host is there again: crowded jobs are spread over their wait, rested ones over a part.
-        seconds *= 1 + self._random() * (_REST_SPREAD if reason is PutBackReason.RESTING else 1.0)
+        seconds *= 1 + self._random() * (_REST_SPREAD if reason is RequeueReason.RESTING else 1.0)
         if self._bypass.unacknowledged < self._parked:
             await attempt.claimed.nak(seconds)
         else:
             await self._settlement.store_later(attempt.job, self._clock() + seconds, attempt.claimed.sequence)
             await attempt.claimed.ack_soon()
-        metrics.PUT_BACKS[reason].inc()
+        metrics.REQUEUED_BY_REASON[reason].inc()
 
     async def store_failed(self, attempt: RelayAttempt, failures: int) -> None:
         """Store the job for its next try, with its number of failures. Raises QueueUnavailable."""

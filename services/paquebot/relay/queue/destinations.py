@@ -262,7 +262,7 @@ class Destinations(Generic[T]):
         if self._clock() < found.rests_until:
             return
         found.failures = min(found.failures + 1, _MAX_FAILURES)
-        rest = min(self._retry.back_off * 2 ** (found.failures - 1), self._retry.back_off_most)
+        rest = min(self._retry.back_off * 2 ** (found.failures - 1), self._retry.back_off_max)
         found.rests_until = self._clock() + rest
         found.last = why
         self._known.move_to_end(key)

@@ -72,7 +72,7 @@ class HostShares:
             return
         found.proven = False
         found.failures = min(found.failures + 1, _MAX_FAILURES)
-        rest = min(self._retry.back_off * 2 ** (found.failures - 1), self._retry.back_off_most)
+        rest = min(self._retry.back_off * 2 ** (found.failures - 1), self._retry.back_off_max)
         found.rests_until = self._clock() + rest
         found.last = why
 

@@ -81,11 +81,11 @@ class Slots:
         left = sum(not self._destinations.slowed(slot) for slot in new)
         if not left:
             return
-        slow = [slot for slot in slots if slot.slow and now - slot.attempt.started_at >= self._load.slow_least]
+        slow = [slot for slot in slots if slot.slow and now - slot.attempt.started_at >= self._load.slow_min]
         slow.sort(key=lambda slot: (not slot.unproven, slot.attempt.started_at))
         for slot in slow:
             if left and slot.attempt.progress.cut():
-                metrics.CUT.inc()
+                metrics.DISPLACED.inc()
                 left -= 1
 
     async def drain(self, seconds: float) -> None:
@@ -98,7 +98,7 @@ class Slots:
 
     def _measure(self) -> None:
         destinations = self._destinations
-        metrics.UNDER_WAY.set(destinations.running + destinations.slow)
+        metrics.RUNNING.set(destinations.running + destinations.slow)
         metrics.SLOTS_USED.labels(SlotKind.ALL.value).set(destinations.running)
         metrics.SLOTS_USED.labels(SlotKind.UNPROVEN.value).set(destinations.unproven_running)
         metrics.SLOTS_USED.labels(SlotKind.SLOW.value).set(destinations.slow)

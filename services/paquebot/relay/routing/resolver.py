@@ -189,16 +189,16 @@ class Resolver:
     async def _query(self, name: str, kind: str) -> list[Any]:
         """The records; aliases (CNAME) are followed. Raises NXDOMAIN, _Denied, _NoAnswer."""
         start = time.perf_counter()
-        result = "away"
+        result = "no_answer"
         try:
             answer = await self._dns.resolve(_absolute(name), kind, search=False, lifetime=self._settings.dns_timeout)
             result = "ok"
             return list(answer)
         except dns.resolver.NXDOMAIN:
-            result = "denied"
+            result = "not_found"
             raise
         except (dns.resolver.NoAnswer, _Denied):
-            result = "denied"
+            result = "not_found"
             raise _Denied from None
         except (dns.exception.DNSException, OSError, TimeoutError) as error:
             raise _NoAnswer from error

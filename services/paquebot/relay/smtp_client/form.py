@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from paquebot.message import MAX_LINE, ConversionRules, Unconvertible
 from paquebot.relay.message import OutgoingFacts, OutgoingMessage, RelayRecipient
-from paquebot.relay.metrics import MessageChange
+from paquebot.relay.metrics import Conversion
 from paquebot.relay.outcome import (
     CONVERSION_PROHIBITED,
     NEEDS_EIGHT_BIT,
@@ -40,7 +40,7 @@ class MessageForm:
     smtputf8: bool = False
     chunked: bool = False
     conversion: ConversionRules | None = None
-    change: MessageChange | None = None
+    change: Conversion | None = None
 
 
 class MessageUnsupported(Exception):
@@ -88,7 +88,7 @@ class FormRules:
             raise refused
         rules = ConversionRules(seven_bit=True, line=message.line or MAX_LINE, strict=True)
         try:
-            return MessageForm(await message.converted_size(rules), conversion=rules, change=MessageChange.ASCII_HEADER)
+            return MessageForm(await message.converted_size(rules), conversion=rules, change=Conversion.ASCII_HEADER)
         except Unconvertible:
             raise refused from None
 
@@ -97,7 +97,7 @@ class FormRules:
             raise MessageUnsupported(failed(NEEDS_EIGHT_BIT, _NO_EIGHT_BIT, host))
         rules = ConversionRules(seven_bit=True, line=message.line or MAX_LINE)
         try:
-            return MessageForm(await message.converted_size(rules), conversion=rules, change=MessageChange.SEVEN_BIT)
+            return MessageForm(await message.converted_size(rules), conversion=rules, change=Conversion.SEVEN_BIT)
         except Unconvertible as error:
             raise MessageUnsupported(failed(CONVERSION_PROHIBITED, f"{_NO_EIGHT_BIT}, and {error}", host)) from None
 
@@ -109,7 +109,7 @@ class FormRules:
             if facts.signatures.simple_header:
                 raise Unconvertible("a signed message cannot be folded without breaking its signature")
             size = await message.converted_size(rules)
-            return MessageForm(size, plain.body, plain.smtputf8, conversion=rules, change=MessageChange.SHORT_LINES)
+            return MessageForm(size, plain.body, plain.smtputf8, conversion=rules, change=Conversion.SHORT_LINES)
         except Unconvertible as error:
             if "CHUNKING" in extensions:
                 return _chunked(facts, extensions, plain)
@@ -120,4 +120,4 @@ class FormRules:
 def _chunked(facts: OutgoingFacts, extensions: Extensions, plain: MessageForm) -> MessageForm:
     """RFC 3030 §3: without BINARYMIME long lines are not promised; hosts that offer CHUNKING take them."""
     body = Body.BINARY_MIME if facts.long_body and "BINARYMIME" in extensions else plain.body
-    return MessageForm(facts.size, body, plain.smtputf8, chunked=True, change=MessageChange.CHUNKS)
+    return MessageForm(facts.size, body, plain.smtputf8, chunked=True, change=Conversion.CHUNKS)

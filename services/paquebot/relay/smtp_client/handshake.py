@@ -66,7 +66,7 @@ class Handshake:
             try:
                 session = await self._open(host, policy, mode, credentials)
             except _TlsBroken as broken:
-                metrics.TLS_FALL_BACKS.labels(mode.value).inc()
+                metrics.TLS_FALLBACKS.labels(mode.value).inc()
                 _log.info("tls_failed", host=str(host), mode=mode.value, reason=broken.reason)
                 if not broken.certificate:  # another certificate check would not help
                     modes = [other for other in modes if other is TlsMode.CLEAR]

@@ -236,7 +236,7 @@ class ClientTransaction:
             self._session.open_transaction = False
             metrics.BYTES.inc(self._form.size)
             if self._form.change is not None:
-                metrics.CHANGED.labels(self._form.change.value).inc()
+                metrics.CONVERTED.labels(self._form.change.value).inc()
             status = reply.enhanced_status or "2.0.0"
             dsn = "DSN" in self._session.extensions
             outcome = RelayOutcome(

@@ -59,7 +59,7 @@ class Listeners:
         for place in places:
             sock = bound(place, shared=self._shared, beside=places)
             self._open.append(Listener(name, sock, tls, kind))
-            _log.info("listening", listener=name, address=sock.getsockname()[0], port=port_of(sock))
+            _log.info("listener_opened", listener=name, address=sock.getsockname()[0], port=port_of(sock))
 
     def ports(self, name: str) -> list[int]:
         """The ports of the listeners of that name."""

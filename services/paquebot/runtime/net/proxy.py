@@ -38,11 +38,11 @@ class ProxyResult(enum.Enum):
     DIRECT = "direct"
     """No header: an ordinary client."""
     MALFORMED = "malformed"
-    SLOW = "slow"
+    TIMEOUT = "timeout"
     """The end of the header did not come in time."""
-    GONE = "gone"
+    DISCONNECTED = "disconnected"
     """It closed first, as health checks do that only connect."""
-    CROWDED = "crowded"
+    TOO_MANY = "too_many"
     """Too many connections were waiting in this phase."""
     UNTRUSTED = "untrusted"
     """A header where none is allowed: from another network, or after the greeting."""
@@ -50,7 +50,7 @@ class ProxyResult(enum.Enum):
 
 CONNECTIONS = counter(
     "paquebot_proxy_connections_total",
-    "Connections from trusted proxies, by what they began with; untrusted: a header from elsewhere, or too late",
+    "Connections from trusted proxies, by what they began with; untrusted: a header from another network, or too late",
     {"result": ProxyResult},
 )
 _COUNT = by_member(CONNECTIONS, ProxyResult)
@@ -117,14 +117,14 @@ class Proxies:
         self.waiting += 1
         try:
             if self.waiting > _MOST_WAITING:
-                raise _Refused(ProxyResult.CROWDED)
+                raise _Refused(ProxyResult.TOO_MANY)
             result, origin = await self._read(sock, address, port, tls=tls)
         except _Refused as refused:
             _refuse(refused.result, address)
         except GrammarError as error:
             _refuse(ProxyResult.MALFORMED, address, str(error))
         except OSError:
-            _COUNT[ProxyResult.GONE].inc()
+            _COUNT[ProxyResult.DISCONNECTED].inc()
         else:
             _COUNT[result].inc()
             return origin
@@ -143,7 +143,7 @@ class Proxies:
             until = deadline if taken or tls else now + self._wait
             if not await _readable(sock, until):
                 if taken:
-                    raise _Refused(ProxyResult.SLOW)
+                    raise _Refused(ProxyResult.TIMEOUT)
                 return ProxyResult.DIRECT, ClientAddress(address, port)
             try:
                 # Peek first: the bytes after the header must stay in the socket, as they may be a ClientHello.

@@ -149,7 +149,7 @@ class ClientServer(abc.ABC, Generic[C, S]):
         for task in late:
             task.cancel()
         if late:
-            _log.warning("sessions_cut_off", sessions=len(late))
+            _log.warning("sessions_aborted", sessions=len(late))
             await asyncio.wait(late)
 
     async def close(self) -> None:

@@ -61,7 +61,7 @@ class Context:
     def started(self) -> None:
         """The listeners are open and the consumers run: from now on the probes decide readiness."""
         self.health.started = True
-        _log.info("started")
+        _log.info("service_started")
 
 
 def run(name: str, settings_class: type[S], main: Main[S], environ: Mapping[str, str] = os.environ) -> int:
@@ -167,7 +167,7 @@ async def _watch_loop() -> None:
 def _begin_drain(context: Context, seconds: float) -> None:
     if not context.draining.is_set():
         _end_within(seconds)
-        _log.info("draining")
+        _log.info("drain_started")
         metrics.DRAINING.set(1)
         context.health.draining = True
         context.draining.set()
@@ -190,7 +190,7 @@ async def _serve(context: Context, settings: S, main: Main[S]) -> int:
         await asyncio.wait((task,), timeout=settings.process.drain)
     drain.cancel()
     if not task.done():
-        _log.warning("drain_cut_off", after_seconds=settings.process.drain)
+        _log.warning("drain_timed_out", after_seconds=settings.process.drain)
         task.cancel()
         await asyncio.wait((task,), timeout=_CANCEL_SECONDS)
         logging.shutdown()
@@ -208,7 +208,7 @@ def _exit_code(name: str, task: asyncio.Future[None]) -> int:
     if isinstance(error, SettingsError):  # found when it was used, such as a file that is not a certificate
         return _wrong_settings(name, error)
     if error is not None:
-        _log.error("failed", error="".join(traceback.format_exception(error)))
+        _log.error("service_failed", error="".join(traceback.format_exception(error)))
         return 1
-    _log.info("ended")
+    _log.info("service_exited")
     return 0

@@ -139,7 +139,7 @@ class WorkerPool:
             return
         now = time.monotonic()
         child.delay = _FIRST_DELAY if now - child.began > _GOOD_AFTER else child.delay
-        _log.error("worker_ended", worker=child.number, signal=-code, restart_in_seconds=child.delay)
+        _log.error("worker_exited", worker=child.number, signal=-code, restart_in_seconds=child.delay)
         child.due = now + child.delay
         child.delay = min(2 * child.delay, _MAX_DELAY)
 

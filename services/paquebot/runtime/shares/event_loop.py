@@ -28,10 +28,11 @@ _LOG_AGAIN = 60.0  # seconds until the log names a party again
 _SWEEP = 1000  # new parties until those at rest are forgotten
 
 BUSY = counter("paquebot_event_loop_session_seconds_total", "Seconds of the event loop that sessions used")
-HELD_BACK = counter(
-    "paquebot_event_loop_held_back_total", "Waits of sessions because their client or account used more than its share"
+THROTTLED = counter(
+    "paquebot_event_loop_throttled_total",
+    "Waits of sessions whose client or account had used more than its share",
 )
-HELD_BACK_SECONDS = counter("paquebot_event_loop_held_back_seconds_total", "Seconds of such waits")
+THROTTLED_SECONDS = counter("paquebot_event_loop_throttled_seconds_total", "Seconds of such waits")
 
 _log = Log("paquebot.fairness")
 T = TypeVar("T")
@@ -162,7 +163,7 @@ class LoopShares:
         if now - use.logged_at >= _LOG_AGAIN:
             use.logged_at = now
             party = {"account_id": use.party} if isinstance(use.party, int) else {"client": use.party}
-            _log.warning("session_held_back", **party)
+            _log.warning("session_throttled", **party)
         at = max(now + missing / rate, use.turn_at)
         use.turn_at = at + SLICE / rate
         return at - now
@@ -226,8 +227,8 @@ class SessionTurns:
         shares.note_wait(shares.clock() - began)
         wait = shares.wait_of(self._use)
         if wait:
-            HELD_BACK.inc()
-            HELD_BACK_SECONDS.inc(wait)
+            THROTTLED.inc()
+            THROTTLED_SECONDS.inc(wait)
             await sleep(wait)
 
 

@@ -1,0 +1,1 @@
+"""`paquebot sink`: an SMTP server that takes every message, to try the relay with."""
