@@ -1,6 +1,6 @@
 """Writes docs/metrics.md from the metrics that the services declare: `make metrics-docs`.
 
-Each service is imported in a process of its own, so that the page tells which metrics a service really has.
+Each service is imported in a process of its own, so that the page lists the metrics that a service really has.
 """
 
 import json
@@ -36,14 +36,14 @@ Every service serves these at `/metrics` on its metrics port (2900 in a pod). Ma
 - Times are in seconds, sizes in bytes; counters end in `_total`. A histogram `x` has `x_bucket`, `x_sum`, `x_count`.
 - Label values are those listed. A counter has all its series from the start, at 0, where the values are listed; where
   they are known only at run time the text says what bounds them.
-- `paquebot_queue_*` gauges tell of the one stream, and each pod of delivery and relay reports the same figures, also
-  those of the other's part: use `max`, never `sum`. With no pod of either nobody reports them.
-- A service with several workers (`PAQUEBOT_WORKERS`) is one target: counters and histograms are added up, gauges too,
-  but for those of which it says otherwise in the code (`Across`): `paquebot_ready` is that of the worst worker.
+- `paquebot_queue_*` gauges describe the one stream, and each pod of delivery and relay reports the same figures, also
+  those of the other's part: use `max`, never `sum`. Without a pod of either they are missing.
+- A service with several workers (`PAQUEBOT_WORKERS`) is one target: counters, histograms and gauges are added up,
+  except the gauges that the code marks otherwise (`Across`): `paquebot_ready` is that of the worst worker.
 - `paquebot_mailstore_*` gauges are read from PostgreSQL, the same by each pod of delivery.
 - `python_*` and `process_*` (CPU, memory, open files, start time) come from prometheus-client, in every service.
 - The janitor and `verify` run and end, so nothing can scrape them: their figures are what they print at their end (one
-  JSON object with `--json`), and Kubernetes tells whether the job succeeded.
+  JSON object with `--json`), and Kubernetes shows whether the job succeeded.
 
 A message's way in counters: accepted `paquebot_smtp_messages_total{result="accepted"}`, delivered
 `paquebot_delivery_recipients_total{outcome="delivered"}`, relayed
