@@ -1,6 +1,6 @@
 """Files of the chart that are generated from the code: charts/paquebot/generated, which its templates read.
 
-`python -m chart.generated_files` writes them; with `--check` it only reports whether they are up to date.
+`python -m tests.chart.generated_files` writes them; with `--check` it fails when they are not up to date.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ async def test_domains(stack: Stack) -> None:
     removed = await stack.run("domain", "remove", "alias.example", "--yes")
     assert removed.out == "domain alias.example removed\n"
     gone = await stack.run("domain", "show", "alias.example")
-    assert (gone.code, gone.out, gone.err) == (1, "", "paquebot: no domain alias.example\n")
+    assert (gone.code, gone.out, gone.err) == (1, "", "paquebot: there is no domain alias.example\n")
 
 
 async def test_accounts_and_their_passwords(stack: Stack) -> None:
@@ -112,7 +112,7 @@ async def test_accounts_and_their_passwords(stack: Stack) -> None:
     login = stack.service.authentication.authenticate
     assert await login("alice@example.org", "s3 cret", "192.0.2.1", "imap") == identity
     again = await stack.run("account", "add", "ALICE@example.org", "--password-stdin", stdin="x\n")
-    assert (again.code, again.err) == (1, "paquebot: account alice@example.org exists\n")
+    assert (again.code, again.err) == (1, "paquebot: account alice@example.org already exists\n")
     weak = await stack.run("account", "password", "alice@example.org", "--password-stdin", stdin="x\n")
     assert weak.code == 1
     assert weak.err.startswith("paquebot: the password has 1 character and must have at least 6: take a few words")

@@ -55,6 +55,11 @@ def test_every_runbook_has_its_alert() -> None:
     assert {path.stem for path in RUNBOOKS.glob("Paquebot*.md")} == set(NAMES)
 
 
+def test_the_list_of_runbooks_has_every_one() -> None:
+    listed = re.findall(r"^\| \[(\w+)\]\(\1\.md\) \|", (RUNBOOKS / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert listed == NAMES
+
+
 @needs_prometheus
 def test_prometheus_takes_every_rule() -> None:
     _promtool("check", "rules", *map(str, sorted(RULES.glob("*.yaml"))))

@@ -251,9 +251,9 @@ def _exit_on_failure(work: Callable[[], T]) -> T:
     try:
         return work()
     except _AWAY as error:
-        typer.echo(f"paquebot: {_outage(error)}; try again when it does", err=True)
+        typer.echo(f"paquebot: {_outage(error)}; try again when the platform runs", err=True)
     except BadPack as error:
-        typer.echo(f"paquebot: S3 does not answer correctly ({error}); try again when it does", err=True)
+        typer.echo(f"paquebot: S3 does not answer correctly ({error}); try again when the platform runs", err=True)
     except CommandFailed as error:
         typer.echo(f"paquebot: {error}", err=True)
     except BadSnapshot as error:

@@ -66,7 +66,7 @@ async def check_free(postgres: Postgres, address: str) -> None:
     """Raises InvalidValue, AlreadyExists: there is such an account."""
     at = local_address(address)
     if await postgres.fetchrow("get_account", _GET, at.domain, at.local) is not None:
-        raise AlreadyExists(f"account {at} exists")
+        raise AlreadyExists(f"account {at} already exists")
 
 
 async def create_account(
@@ -96,7 +96,7 @@ async def create_account(
                 _INSERT, at.local, at.domain, name, password_hash, quota_bytes, default_quota_bytes
             )
         except asyncpg.UniqueViolationError:
-            raise AlreadyExists(f"account {at} exists") from None
+            raise AlreadyExists(f"account {at} already exists") from None
         return _account(sole_row(row))
 
     return await postgres.run("create_account", work)
@@ -141,7 +141,7 @@ async def delete_account(postgres: Postgres, address: str) -> int:
     at = local_address(address)
     account_id = await postgres.fetchval("delete_account", _DELETE, at.domain, at.local)
     if account_id is None:
-        raise NotFound(f"no account {at}")
+        raise NotFound(f"there is no account {at}")
     return int(account_id)
 
 
@@ -163,7 +163,7 @@ async def delete_removed(postgres: Postgres, account_ids: Sequence[int]) -> None
 
 def _found(row: asyncpg.Record | None, address: Address) -> Account:
     if row is None:
-        raise NotFound(f"no account {address}")
+        raise NotFound(f"there is no account {address}")
     return _account(row)
 
 

@@ -49,7 +49,7 @@ async def create_alias(postgres: Postgres, address: str, targets: list[str]) -> 
         try:
             row = await connection.fetchrow(_INSERT, at.local, at.domain, checked_targets)
         except asyncpg.UniqueViolationError:
-            raise AlreadyExists(f"alias {at} exists") from None
+            raise AlreadyExists(f"alias {at} already exists") from None
         return _alias(sole_row(row))
 
     return await postgres.run("create_alias", work)
@@ -79,7 +79,7 @@ async def delete_alias(postgres: Postgres, address: str) -> None:
     """Raises InvalidValue, NotFound."""
     at = local_address(address)
     if await postgres.fetchval("delete_alias", _DELETE, at.domain, at.local) is None:
-        raise NotFound(f"no alias {at}")
+        raise NotFound(f"there is no alias {at}")
 
 
 def _checked(address: Address, targets: list[str]) -> list[str]:
@@ -92,7 +92,7 @@ def _checked(address: Address, targets: list[str]) -> list[str]:
 
 def _found(row: asyncpg.Record | None, address: Address) -> Alias:
     if row is None:
-        raise NotFound(f"no alias {address}")
+        raise NotFound(f"there is no alias {address}")
     return _alias(row)
 
 

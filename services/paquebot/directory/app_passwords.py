@@ -51,7 +51,7 @@ async def create_app_password(postgres: Postgres, address: str, name: str) -> tu
         except asyncpg.UniqueViolationError:
             raise AlreadyExists(f"account {account.address} has an app password named {name!r}") from None
         except asyncpg.ForeignKeyViolationError:
-            raise NotFound(f"no account {account.address}") from None
+            raise NotFound(f"there is no account {account.address}") from None
         return _app_password(sole_row(row))
 
     return await postgres.run("create_app_password", work), password

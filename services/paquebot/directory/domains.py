@@ -70,7 +70,7 @@ async def create_domain(
         try:
             await connection.execute(_INSERT, name, alias_of, catch_all, default_quota_bytes)
         except asyncpg.UniqueViolationError:
-            raise AlreadyExists(f"domain {name} exists") from None
+            raise AlreadyExists(f"domain {name} already exists") from None
         return _domain(sole_row(await connection.fetchrow(_GET, name)))
 
     return await postgres.run("create_domain", work)
@@ -81,7 +81,7 @@ async def get_domain(postgres: Postgres, name: str) -> Domain:
     name = domain_name(name)
     row = await postgres.fetchrow("get_domain", _GET, name)
     if row is None:
-        raise NotFound(f"no domain {name}")
+        raise NotFound(f"there is no domain {name}")
     return _domain(row)
 
 
@@ -100,7 +100,7 @@ async def update_domain(postgres: Postgres, name: str, change: DomainChange) -> 
 
     async def work(connection: Connection) -> Domain:
         if await connection.fetchrow(_LOCK, name) is None:
-            raise NotFound(f"no domain {name}")
+            raise NotFound(f"there is no domain {name}")
         domain = _domain(sole_row(await connection.fetchrow(_GET, name)))
         if alias_of and (domain.accounts or domain.aliases):
             raise FailedPrecondition(f"domain {name} has accounts or aliases, so it cannot be an alias of {alias_of}")
@@ -119,9 +119,11 @@ async def delete_domain(postgres: Postgres, name: str) -> None:
         try:
             status = await connection.execute(_DELETE, name)
         except asyncpg.ForeignKeyViolationError:
-            raise FailedPrecondition(f"domain {name} still has accounts, aliases or alias domains") from None
+            raise FailedPrecondition(
+                f"domain {name} still has accounts, aliases or alias domains: remove them first"
+            ) from None
         if status == "DELETE 0":
-            raise NotFound(f"no domain {name}")
+            raise NotFound(f"there is no domain {name}")
 
     await postgres.run("delete_domain", work)
 
@@ -130,7 +132,7 @@ async def lock_home(connection: Connection, name: str) -> None:
     """Lock the domain of a new account or alias. Raises NotFound, FailedPrecondition."""
     row = await connection.fetchrow(_LOCK, name)
     if row is None:
-        raise NotFound(f"no domain {name}")
+        raise NotFound(f"there is no domain {name}")
     if row["alias_of"]:
         raise FailedPrecondition(f"domain {name} is an alias of {row['alias_of']}: add the address there")
 

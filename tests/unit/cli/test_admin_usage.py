@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,11 +49,39 @@ def test_a_password_that_is_not_utf8_is_refused() -> None:
     assert "the password is not UTF-8" in ended.stderr
 
 
+@pytest.mark.slow
+def test_without_a_terminal_the_password_is_not_prompted_for() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", "from paquebot.cli.main import main; main()", "account", "add", "a@example.org"],
+        input="password of nobody\n",
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        env={"COLUMNS": "120"},
+    )
+    assert ended.returncode == 2
+    assert "give it with --password-stdin" in ended.stderr
+    assert "Warning" not in ended.stderr
+
+
 @pytest.mark.parametrize("command", ["domain", "account add", "account app-password add", "alias set"])
 def test_help(command: str) -> None:
     ended = CliRunner(env={"COLUMNS": "120"}).invoke(app, [*command.split(), "--help"])
     assert ended.exit_code == 0
     assert "Usage: " in ended.stdout
+
+
+def test_help_of_up_names_every_port() -> None:
+    ended = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["up", "--help"])
+    words = set(ended.stdout.replace(",", " ").replace(".", " ").split())
+    assert {"smtp", "s3-volume-grpc", "pop3-metrics"} <= words
+
+
+def test_up_refuses_a_demo_domain_that_is_none_before_it_starts_anything(tmp_path: Path) -> None:
+    ended = CliRunner().invoke(app, ["up", "--data", str(tmp_path / "data"), "--domain", "two words"])
+    assert ended.exit_code == 1
+    assert "--domain: " in ended.stdout
+    assert not (tmp_path / "data").exists()
 
 
 def test_precedence_of_option_environment_and_local_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """`paquebot account`: the accounts. Passwords are read from a prompt or stdin, never from an argument."""
 
+import getpass
 import sys
+import warnings
 from collections.abc import Awaitable
 from typing import Annotated
 
@@ -118,7 +120,7 @@ def remove(address: Address, yes: YesOption = False, data: DataOption = None) ->
 
 def _password(*, from_stdin: bool) -> str:
     if not from_stdin:
-        return str(typer.prompt("Password", hide_input=True, confirmation_prompt="Repeat the password"))
+        return _prompted_password()
     try:
         line = sys.stdin.buffer.readline().decode().rstrip("\r\n")
     except UnicodeDecodeError:
@@ -126,6 +128,15 @@ def _password(*, from_stdin: bool) -> str:
     if not line:
         raise typer.BadParameter("--password-stdin: no password on stdin")
     return line
+
+
+def _prompted_password() -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", getpass.GetPassWarning)  # it would show the password
+        try:
+            return str(typer.prompt("Password", hide_input=True, confirmation_prompt="Repeat the password"))
+        except getpass.GetPassWarning:
+            raise typer.BadParameter("no terminal to type the password in: give it with --password-stdin") from None
 
 
 async def _all(client: DirectoryClient, domain: str) -> list[pb.Account]:

@@ -102,7 +102,7 @@ def administer(data: Path | None, work: Callable[[DirectoryClient], Awaitable[T]
     except DirectoryRefused as refused:
         typer.echo(f"paquebot: {refused}", err=True)
     except DirectoryUnavailable as error:
-        text = f"the directory at {settings.directory.target} does not answer: {error}; is the platform running?"
+        text = f"the directory at {settings.directory.target} does not answer; is the platform running? ({error})"
         typer.echo(f"paquebot: {text}", err=True)
     raise typer.Exit(1)
 

@@ -46,5 +46,5 @@ def make_directory(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as fault:
-        text = f"cannot create the data directory {path} ({fault.strerror}): give another"
+        text = f"cannot create the data directory {path} ({fault.strerror}): give another with --data"
         raise EngineError(text) from fault

@@ -21,6 +21,7 @@ from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.guide import addresses, examples, mail_programs
 from paquebot.cli.up.layout import Layout, Ports, UpError
 from paquebot.cli.up.stack import Stack
+from paquebot.wire.address import BadAddress, normal_domain
 
 # For `paquebot up` itself; every other PAQUEBOT_* variable is passed on to every service.
 _NOT_PASSED_ON = ("PAQUEBOT_DATA",)
@@ -38,7 +39,10 @@ def up(
     ] = True,
     port: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=NUMBER", help="Port of a listener, as in --port smtp=25; repeat it for several."),
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help=f"Port of a listener, as in --port smtp=25; repeat it for several. Names: {', '.join(Ports.names())}.",
+        ),
     ] = None,
     hostname: Annotated[str, typer.Option(help="Host name of the platform.")] = "mail.paquebot.test",
     domain: Annotated[str, typer.Option(help="The demo domain.")] = "paquebot.test",
@@ -83,6 +87,10 @@ class _Choices:
 
 async def _up(console: Console, data: Path, ports: Ports, hostname: str, domain: str, choices: _Choices) -> int:
     begin = time.perf_counter()
+    try:
+        normal_domain(domain)
+    except BadAddress as error:
+        raise UpError(f"--domain: {error}") from None
     layout = Layout(data)
     lock = layout.lock()
     overrides = {k: v for k, v in os.environ.items() if k.startswith("PAQUEBOT_") and k not in _NOT_PASSED_ON}

@@ -60,6 +60,11 @@ class Ports:
     services: ServicePorts = field(default_factory=ServicePorts)
     engines: EnginePorts = DEFAULT_PORTS
 
+    @staticmethod
+    def names() -> list[str]:
+        """Every NAME of `--port NAME=NUMBER`."""
+        return [option_name(item.name) for kind in (ServicePorts, EnginePorts) for item in fields(kind)]
+
     def moved(self, numbers: Mapping[str, int]) -> "Ports":
         """A copy with some ports changed; keys as in `--port`. Raises UpError."""
         known = {option_name(item.name): item.name for item in fields(ServicePorts)}
