@@ -103,7 +103,7 @@ class ClientServer(abc.ABC, Generic[C, S]):
 
     @abc.abstractmethod
     def connecting_failed(self, listener: str) -> None:
-        """Count a client that was lost before it had a session, in its handshake for one."""
+        """Count a client that was lost before it had a session: at once, or in its handshake."""
 
     @abc.abstractmethod
     def session_ended(self, client: ConnectedClient, end: enum.Enum | None) -> None:
@@ -175,6 +175,7 @@ class ClientServer(abc.ABC, Generic[C, S]):
         address, port = connection.peer
         if not address:  # it was reset meanwhile
             connection.abort()
+            self.connecting_failed(listener.name)
             return
         slot = self._acquire(listener, address)
         if slot is None:
