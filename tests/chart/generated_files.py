@@ -104,7 +104,7 @@ def files() -> dict[Path, str]:
 def main() -> None:
     if sys.argv[1:] == ["--check"]:
         old = [path for path, text in files().items() if not path.is_file() or path.read_text("utf-8") != text]
-        sys.exit(f"{old[0]} is not what the code says: run make chart-docs" if old else 0)
+        sys.exit(f"{old[0]} does not match the code: run make chart-docs" if old else 0)
     GENERATED.mkdir(exist_ok=True)
     for path, text in files().items():
         path.write_text(text, "utf-8")

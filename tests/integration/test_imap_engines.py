@@ -237,8 +237,8 @@ async def test_it_is_ready_only_while_clients_can_log_in(imap_stack: ImapStack, 
     settings = load(ImapSettings, imap_stack.environ)
     async with open_server(settings, health := Health(started=True)):
         assert await health.unready() == []
-    nobody = {**imap_stack.environ, "PAQUEBOT_RECIPIENT_VALIDATION": f"unix:{tmp_path / 'nobody'}"}
-    async with open_server(load(ImapSettings, nobody), health := Health(started=True)):
+    unreachable = {**imap_stack.environ, "PAQUEBOT_RECIPIENT_VALIDATION": f"unix:{tmp_path / 'nobody'}"}
+    async with open_server(load(ImapSettings, unreachable), health := Health(started=True)):
         assert [reason.partition(":")[0] for reason in await health.unready()] == ["recipient_validation"]
 
 

@@ -38,7 +38,7 @@ async def test_one_session_at_a_time(mailstore: Mailstore) -> None:
     assert sum(isinstance(answer, MaildropLocked) for answer in answers) == 5
     [owner] = [owner for owner, answer in zip(owners, answers, strict=True) if not isinstance(answer, Exception)]
     await mailstore.maildrops.lock(A, owner, MINUTE)  # the holder may take its own lease again
-    await mailstore.maildrops.unlock(A, "somebody else")
+    await mailstore.maildrops.unlock(A, "another owner")
     with pytest.raises(MaildropLocked):
         await mailstore.maildrops.lock(A, "late", MINUTE)
     await mailstore.maildrops.unlock(A, owner)

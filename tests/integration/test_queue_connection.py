@@ -114,7 +114,7 @@ async def fetch_one(consumer: Consumer) -> bytes:
 
 
 async def hint_received(sender: Queue, receiver: asyncio.Queue[int], account_id: int) -> None:
-    """Hints until one is heard: one may be lost while its receiver connects."""
+    """Send hints until one arrives: one may be lost while the receiver connects."""
 
     async def hint() -> None:
         await sender.hint_mailbox(account_id)

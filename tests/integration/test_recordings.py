@@ -87,7 +87,7 @@ async def test_the_recorder_gets_the_lines_of_sessions(queue: Queue) -> None:
 async def test_unread_lines_are_limited_and_counted(queue: Queue) -> None:
     recordings = Recordings(queue, "smtp")
     await recordings.listen()
-    recordings.publish(TranscriptLine(recording_id="01R", client=b"before anybody asked"))
+    recordings.publish(TranscriptLine(recording_id="01R", client=b"before the first order"))
     await queue.send(ORDERS, order("01R", ACCOUNT, ORDER_SECONDS))
     await ordered(recordings, "01R")
     for _ in range(100):

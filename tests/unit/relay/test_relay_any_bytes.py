@@ -30,7 +30,7 @@ SOON = Seconds(0.1)
 TIMEOUTS = SmtpTimeouts(*(SOON,) * 7, starttls=SOON)
 STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 
-SAID = st.one_of(
+REPLY = st.one_of(
     st.sampled_from(
         [DROP, RESET, SILENT, KEEP_THEN_DROP, "", "250", "250-", "421 x", "354", "550-a\r\n550 b", "999 x"]
     ),
@@ -41,7 +41,7 @@ SAID = st.one_of(
     st.just(then_drop("250 2.0.0 Ok")),
 )
 SCRIPTS = st.dictionaries(
-    st.sampled_from(["CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "MESSAGE", "RSET", "QUIT"]), SAID, max_size=3
+    st.sampled_from(["CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "MESSAGE", "RSET", "QUIT"]), REPLY, max_size=3
 )
 OFFERED = st.lists(
     st.one_of(

@@ -200,7 +200,7 @@ async def test_a_size_limit_that_only_the_converted_message_exceeds() -> None:  
 # --- UTF-8 ---
 
 
-async def test_only_the_domain_is_not_ascii() -> None:  # RFC 6531 §3.3: an A-label says the same
+async def test_only_the_domain_is_not_ascii() -> None:  # RFC 6531 §3.3: an A-label is equivalent
     async with RemoteHost(extensions=("8BITMIME",)) as remote:
         outcomes = await send(remote, b"Subject: x\r\n\r\nx\r\n", RelayRecipient("a@münchen.example"))
         assert outcomes["a@münchen.example"].status == "2.0.0"

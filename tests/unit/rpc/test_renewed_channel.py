@@ -59,7 +59,7 @@ async def test_calls_under_way_finish_on_their_channel(tmp_path: Path) -> None:
         await answering.waiting.wait()
         authority.service(tmp_path / "client", "imap")
         second = (tmp_path / "client" / "tls.crt").read_bytes()
-        assert await ask(b"") == first  # it does not look for each call
+        assert await ask(b"") == first  # it does not check the files for each call
         now = 1.0
         assert await ask(b"") == second
         assert not lasting.done()

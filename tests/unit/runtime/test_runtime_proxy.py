@@ -205,9 +205,9 @@ def test_trusted_addresses() -> None:
 
 
 def test_no_address_is_trusted_by_default() -> None:
-    nobody = Proxies(load(ProxySettings, {}))
-    assert not nobody
-    assert not nobody.trusts("127.0.0.1")
+    default = Proxies(load(ProxySettings, {}))
+    assert not default
+    assert not default.trusts("127.0.0.1")
 
 
 def test_wrong_settings_are_reported() -> None:
