@@ -144,7 +144,7 @@ async def test_a_long_field_is_folded_though_the_message_is_signed() -> None:
 async def test_converted_messages_are_counted() -> None:
     def counted() -> dict[Conversion, float]:
         name = "paquebot_relay_converted_messages_total"
-        return {change: REGISTRY.get_sample_value(name, {"change": change.value}) or 0 for change in Conversion}
+        return {change: REGISTRY.get_sample_value(name, {"conversion": change.value}) or 0 for change in Conversion}
 
     before = counted()
     async with RemoteHost(extensions=("CHUNKING",)) as remote:
