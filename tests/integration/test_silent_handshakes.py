@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from tests.dialogues.dialogue import client_tls
+from tests.support import counted
 from tests.support.imap_world import ImapStack
 from tests.support.smtp_world import SmtpStack
 
@@ -62,3 +63,21 @@ async def test_smtp_gives_the_slot_of_a_handshake(smtp_stack: SmtpStack) -> None
                 await asyncio.sleep(0)
             assert (await _first_line(port)).startswith(b"220 ")
             await _until_ended(readers, 1)
+
+
+async def test_smtp_counts_no_reply_to_a_client_that_it_cannot_answer(smtp_stack: SmtpStack) -> None:
+    """Without a slot there is no handshake, and so no reply."""
+    async with smtp_stack.serving(PAQUEBOT_SMTP_CONNECTIONS_PER_CLIENT="1") as server:
+        (port,) = server.ports(Role.SUBMISSIONS)
+        async with silent(port, 1):
+            while not server.slots.used:
+                await asyncio.sleep(0)
+            before = _refused_and_replies()
+            async with silent(port, 1) as (reader,), asyncio.timeout(20):
+                assert await reader.read() == b""
+            assert _refused_and_replies() == (before[0] + 1, before[1])
+
+
+def _refused_and_replies() -> tuple[float, float]:
+    refused = counted.value("paquebot_smtp_refused_connections_total", listener=Role.SUBMISSIONS.value)
+    return refused or 0.0, counted.value("paquebot_smtp_replies_total", **{"class": "4xx"}) or 0.0

@@ -65,7 +65,8 @@ class SmtpServer(ClientServer[SmtpConnection, Session]):
     def refuse(self, listener: str, *, draining: bool) -> bytes:
         metrics.REFUSED.labels(listener).inc()
         reply = replies.SHUTTING_DOWN if draining else replies.TOO_MANY_CONNECTIONS
-        metrics.REPLIES_BY_CLASS[reply.code // 100].inc()
+        if listener != Role.SUBMISSIONS.value:  # there it could only be sent after a handshake
+            metrics.REPLIES_BY_CLASS[reply.code // 100].inc()
         return reply.encode()
 
     def connecting_failed(self, listener: str) -> None:

@@ -112,3 +112,15 @@ def test_a_peer_below_the_minimum_rate_is_disconnected(rate: float, whole: bool)
         taken += 1
     assert (taken == slices) is whole
     assert taken * SLICE < 5_000_000 or whole
+
+
+@pytest.mark.parametrize("seconds", [(0.05, 600.0, 300.0), (600.0, 0.05, 300.0)])
+async def test_the_earliest_end_that_was_set_is_kept(tmp_path: Path, seconds: tuple[float, ...]) -> None:
+    """A client over its share is displaced again with all that it still sends: that must not put off its end."""
+    async with pair(tmp_path, tls=False, write_timeout=600.0) as (peer, reader, _):
+        for one in seconds:
+            peer.abort_after(one)
+        async with asyncio.timeout(20):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        assert peer.gone

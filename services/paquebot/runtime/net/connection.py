@@ -378,16 +378,18 @@ class ClientConnection(asyncio.Protocol):
         """Send what is written, then close; a client that does not read it in time loses the rest."""
         if self._transport is not None:
             self._transport.close()
-            if self._abort_timer is None:
-                self.abort_after(self._write_timeout)
+            self.abort_after(self._write_timeout)
 
     def abort_after(self, seconds: float = _FAREWELL_SECONDS) -> None:
-        """Close within `seconds`, if the connection is still there then."""
+        """Close within `seconds`, or sooner if an earlier call says so, if the connection is still there then."""
         if self._lost:
             return
+        at = self.loop.time() + seconds
         if self._abort_timer is not None:
+            if self._abort_timer.when() <= at:
+                return
             self._abort_timer.cancel()
-        self._abort_timer = self.loop.call_later(seconds, self.abort)
+        self._abort_timer = self.loop.call_at(at, self.abort)
 
     def abort(self) -> None:
         """Close now: the client must not take what it has for a whole answer."""
