@@ -67,7 +67,7 @@ async def test_envelope_has_all_of_10000_recipients(imap_stack: ImapStack) -> No
     ],
     ids=["a long subject", "fields behind 300,000 bytes"],
 )
-async def test_envelope_has_what_the_summary_left_out(imap_stack: ImapStack, raw: bytes, expected: bytes) -> None:
+async def test_envelope_has_the_omissions_of_the_summary(imap_stack: ImapStack, raw: bytes, expected: bytes) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, raw)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader, limit=2**24) as client:

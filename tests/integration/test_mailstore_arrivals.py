@@ -124,7 +124,7 @@ async def test_at_once_or_step_by_step(mailstore: Mailstore, migrated: Postgres)
         assert at_once_rows == others != []
 
 
-async def test_a_delivery_that_needs_a_decision_is_not_done_at_once(mailstore: Mailstore, migrated: Postgres) -> None:
+async def test_a_delivery_that_needs_a_decision_is_done_step_by_step(mailstore: Mailstore, migrated: Postgres) -> None:
     """One delivery is not simple, so the function does nothing of the call."""
     known = delivery(A)
     await mailstore.deliveries.deliver([known])

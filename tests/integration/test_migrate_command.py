@@ -73,7 +73,7 @@ async def drop(dsn: str, name: str) -> None:
     await connection.close()
 
 
-async def test_a_missing_database_and_logins_are_made_by_several_at_once(
+async def test_concurrent_migrations_create_a_missing_database_and_logins(
     environ: dict[str, str], database: str
 ) -> None:
     passwords = {f"PAQUEBOT_ROLE_PASSWORD_{role.removeprefix('paquebot_').upper()}": ROLE_PASSWORD for role in ROLES}

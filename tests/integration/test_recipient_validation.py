@@ -159,7 +159,7 @@ async def test_aliases(service: DirectoryService) -> None:
     assert await verdict(service, "team@example.org") == name(VERDICT_DISABLED)
 
 
-async def test_the_whole_local_part_comes_before_the_subaddress(service: DirectoryService) -> None:
+async def test_the_whole_local_part_has_precedence_over_the_subaddress(service: DirectoryService) -> None:
     await service.domain("example.org")
     await service.account("alice@example.org")
     exact = await service.account("alice+shop@example.org")

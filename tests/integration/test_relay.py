@@ -316,7 +316,7 @@ async def test_an_attempt_settled_twice_is_scheduled_and_reported_once(post: Pos
     assert len(await post.reports(blobs, 1)) == 1
 
 
-async def test_what_expires_goes_back_to_its_sender(post: Post, blobs: BlobStore) -> None:
+async def test_an_expired_message_is_returned_to_its_sender(post: Post, blobs: BlobStore) -> None:
     async with post.host({"RCPT": "451 4.2.0 Later"}), post.relay(PAQUEBOT_RELAY_LIFETIME="2s"):
         await post.accept("a@example.net")
         await post.until_outcomes({"a": RecipientOutcome.BOUNCED})
@@ -398,7 +398,7 @@ async def test_a_notification_to_a_sender_elsewhere_is_relayed(post: Post) -> No
             assert b"multipart/report" in host.messages[0].content
 
 
-async def test_a_domain_without_mail_bounces_at_once(post: Post, blobs: BlobStore) -> None:
+async def test_a_domain_without_mail_bounces_immediately(post: Post, blobs: BlobStore) -> None:
     post.dns.set_zone("example.com", "@ MX 0 .")  # RFC 7505
     async with post.relay():
         await post.accept("a@example.com")

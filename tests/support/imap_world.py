@@ -53,7 +53,7 @@ class Reader:
 
 @dataclass(slots=True)
 class ImapStack:
-    """What all IMAP tests share."""
+    """The stack that all IMAP tests share."""
 
     environ: dict[str, str]
     directory: DirectoryService

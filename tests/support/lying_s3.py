@@ -22,7 +22,7 @@ _DENIED = b"""\
 
 
 class Lie(enum.Enum):
-    """What is wrong."""
+    """The kinds of wrong answers."""
 
     NONE = "nothing"
     FLIP = "one bit of each body"

@@ -60,7 +60,7 @@ class Reader:
 
 @dataclass(slots=True)
 class Pop3Stack:
-    """What all POP3 tests share."""
+    """The stack that all POP3 tests share."""
 
     environ: dict[str, str]
     directory: DirectoryService

@@ -36,7 +36,7 @@ WEEK = 7 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What the tests do to mail, as the services do it."""
+    """The operations of tests on mail, as the services do them."""
 
     stores: Stores
     janitor: Stores

@@ -66,7 +66,7 @@ async def asked(
 
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("header", HEADERS)
-async def test_header_in_one_piece_leaves_what_follows(
+async def test_header_in_one_piece_leaves_the_following_bytes(
     pair: tuple[socket.socket, socket.socket], header: bytes, tls: bool
 ) -> None:
     ours, theirs = pair
