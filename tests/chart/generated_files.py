@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.chart.values_table import CHART, documented
 
 from paquebot.cli.services import SERVICES, settings_class
 from paquebot.janitor.settings import JanitorSettings
 from paquebot.runtime.settings import PREFIX, ByteSize, Listen, ListenOrSocket, Network, Seconds
+from tests.chart.values_table import CHART, documented
 
 ROOT = CHART.parents[1]
 GENERATED = CHART / "generated"

@@ -15,11 +15,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-from tests.support.counted import value
-from tests.support.directory_service import DirectoryService, directory_service
-from tests.support.loopback import free_port
-from tests.support.mailstores import Mailstore
-from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore, new_ulid
 from paquebot.cli.engines.nats import NatsEngine
@@ -37,6 +32,11 @@ from paquebot.runtime.settings import Secret, load
 from paquebot.spool import Spool
 from paquebot.v1.mail_pb2 import NOTIFY_NEVER, NOTIFY_SUCCESS, Envelope, LocalRecipient
 from paquebot.v1.queue_pb2 import DeliverJob, HeldJob
+from tests.support.counted import value
+from tests.support.directory_service import DirectoryService, directory_service
+from tests.support.loopback import free_port
+from tests.support.mailstores import Mailstore
+from tests.support.roles import let_roles_log_in, role_dsn
 
 DOMAIN = "example.org"
 SUBJECT = deliver_ready(DOMAIN)

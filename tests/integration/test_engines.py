@@ -22,7 +22,6 @@ import urllib3
 from minio.error import S3Error
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from tests.support.loopback import engine_set, free_port
 
 from paquebot.cli.engines.binaries import script
 from paquebot.cli.engines.engine import Engine, EngineError, check_ports, start_engine
@@ -32,6 +31,7 @@ from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.privilege import unprivileged
 from paquebot.cli.engines.process import ManagedProcess
 from paquebot.cli.engines.s3 import S3Access, S3Engine
+from tests.support.loopback import engine_set, free_port
 
 _END_SECONDS = 15.0
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import nats
 import pytest
 from minio.error import S3Error
-from tests.support.loopback import EngineSet, engine_set
 
 from paquebot.blobs import BlobStore, BlobsUnavailable
 from paquebot.cli.engines.engine import start_engine
@@ -27,6 +26,7 @@ from paquebot.queue.subjects import DELIVER, RELAY
 from paquebot.runtime.engine_settings import NatsSettings, S3Settings
 from paquebot.runtime.settings import Seconds, Secret
 from paquebot.runtime.ulid import new_ulid
+from tests.support.loopback import EngineSet, engine_set
 
 DELIVER_JOB = Publication("deliver.ready.example_org", b"job")
 RELAY_JOB = Publication("relay.ready.example_net", b"job")

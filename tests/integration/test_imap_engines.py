@@ -12,9 +12,6 @@ from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client import REGISTRY
-from tests.support.counted import value
-from tests.support.imap_wire import WireClient, connected
-from tests.support.imap_world import ImapStack, Reader
 
 from paquebot.blobs import BlobMissing, BlobStore
 from paquebot.imap.bodies.body_cache import BodyCache
@@ -28,6 +25,9 @@ from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import load
 from paquebot.runtime.shares.account_shares import AccountShares
+from tests.support.counted import value
+from tests.support.imap_wire import WireClient, connected
+from tests.support.imap_world import ImapStack, Reader
 
 
 def message(number: int, *, size: int = 0, extra: str = "") -> bytes:

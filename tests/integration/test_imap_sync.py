@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from urllib.request import urlopen
 
 import pytest
+
 from tests.dialogues.dialogue import client_tls
 from tests.support.counted import value
 from tests.support.imap_wire import WireClient, connected

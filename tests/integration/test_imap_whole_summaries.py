@@ -7,16 +7,16 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.support.counted import value
-from tests.support.imap_packs import packed
-from tests.support.imap_wire import connected
-from tests.support.imap_world import ImapStack
 
 from paquebot.blobs import BlobStore
 from paquebot.mailstore import Delivery, NewMessage
 from paquebot.message import WHOLE, MessageSummary, summarise
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import load
+from tests.support.counted import value
+from tests.support.imap_packs import packed
+from tests.support.imap_wire import connected
+from tests.support.imap_world import ImapStack
 
 FIRST_OF_MARCH = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.support.mailstore_fixtures import PREFIX, SMALL_LIMITS, WHEN, delivery, new_message
-from tests.support.mailstores import Mailstore
 
 from paquebot.mailstore import (
     Delivery,
@@ -22,6 +20,8 @@ from paquebot.mailstore.deliveries.at_once import are_plain, deliver_at_once
 from paquebot.mailstore.errors import BadKeyword, MailboxFull, NoSuchMailbox, OverQuota, TooManyKeywords
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.postgres.pool import Connection, Postgres
+from tests.support.mailstore_fixtures import PREFIX, SMALL_LIMITS, WHEN, delivery, new_message
+from tests.support.mailstores import Mailstore
 
 A, B, C, D = 1, 2, 3, 4
 DRAFTS, SENT = 2, 3

@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from tests.support.mailstore_fixtures import delivery
-from tests.support.mailstores import Mailstore
 
 from paquebot.mailstore.errors import MaildropLocked, MaildropLost, NoSuchAccount
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.postgres.pool import Postgres
+from tests.support.mailstore_fixtures import delivery
+from tests.support.mailstores import Mailstore
 
 A = 1
 MINUTE = 60.0

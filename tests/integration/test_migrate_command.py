@@ -12,13 +12,13 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from tests.support.loopback import engine_set
-from tests.support.roles import ROLE_PASSWORD, role_dsn
 
 from paquebot.cli.engines.engine import Engine, start_engine
 from paquebot.cli.engines.process import ManagedProcess
 from paquebot.runtime.engine_settings import NatsSettings, S3Settings
 from paquebot.runtime.postgres.migrations import ROLES
+from tests.support.loopback import engine_set
+from tests.support.roles import ROLE_PASSWORD, role_dsn
 
 COMMAND_SECONDS = 90.0
 

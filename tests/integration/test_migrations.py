@@ -10,7 +10,6 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.runtime.engine_settings import PostgresSettings
 from paquebot.runtime.postgres.migrations import (
@@ -27,6 +26,7 @@ from paquebot.runtime.postgres.migrations import (
 )
 from paquebot.runtime.postgres.pool import open_postgres
 from paquebot.runtime.settings import Secret
+from tests.support.roles import let_roles_log_in, role_dsn
 
 Write = Callable[..., Schema]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.support.manual_clock import ManualClock
 
 from paquebot.directory.errors import InvalidValue
 from paquebot.queue import Queue, QueueUnavailable
@@ -15,6 +14,7 @@ from paquebot.runtime.engine_settings import NatsSettings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1.directory_pb2 import TranscriptLine
 from paquebot.wire.transcript import SmtpTranscriptFilter
+from tests.support.manual_clock import ManualClock
 
 ACCOUNT = 7
 SECONDS = 20.0

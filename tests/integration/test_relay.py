@@ -17,12 +17,6 @@ from pathlib import Path
 import asyncpg
 import pytest
 from prometheus_client import REGISTRY
-from tests.support.directory_service import DirectoryService, directory_service
-from tests.support.dns_server import DnsServer
-from tests.support.loopback import free_port
-from tests.support.lying_s3 import Lie, LyingS3
-from tests.support.remote_host import DROP, SILENT, RemoteHost
-from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
@@ -43,6 +37,12 @@ from paquebot.spool import Spool
 from paquebot.spool.outcomes import RecipientOutcome
 from paquebot.v1.mail_pb2 import NOTIFY_DELAY, NOTIFY_NEVER, NOTIFY_SUCCESS, RET_HDRS, Client, Envelope, RemoteRecipient
 from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob, HeldJob, RelayJob
+from tests.support.directory_service import DirectoryService, directory_service
+from tests.support.dns_server import DnsServer
+from tests.support.loopback import free_port
+from tests.support.lying_s3 import Lie, LyingS3
+from tests.support.remote_host import DROP, SILENT, RemoteHost
+from tests.support.roles import let_roles_log_in, role_dsn
 
 ROLE = "paquebot_relay"
 RAW = b"From: alice@example.org\r\nTo: a@example.net\r\nSubject: hello\r\n\r\nHow do you do?\r\n"

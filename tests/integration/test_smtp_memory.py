@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.support.smtp_world import SmtpStack
 
 from paquebot.runtime.settings import parse_bytes
+from tests.support.smtp_world import SmtpStack
 
 _CHART = Path(__file__).parents[2] / "charts" / "paquebot" / "values.yaml"
 _MIB = 2**20

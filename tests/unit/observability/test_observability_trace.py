@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.support.loopback import free_port
 
 from paquebot.observability import trace
+from tests.support.loopback import free_port
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="the extra `trace` is not installed")
 

@@ -8,8 +8,6 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.relay_fixtures import handshake, outgoing
-from tests.support.remote_host import DROP, KEEP_THEN_DROP, RESET, SILENT, RemoteHost, then_drop
 
 from paquebot.relay.courier import Courier, CourierResult
 from paquebot.relay.message import RelayRecipient
@@ -23,6 +21,8 @@ from paquebot.relay.smtp_client.pool import SessionPool
 from paquebot.relay.smtp_client.transaction import rcpt_parameters
 from paquebot.runtime.settings import Seconds
 from paquebot.wire.address import Address
+from tests.support.relay_fixtures import handshake, outgoing
+from tests.support.remote_host import DROP, KEEP_THEN_DROP, RESET, SILENT, RemoteHost, then_drop
 
 pytestmark = pytest.mark.slow
 

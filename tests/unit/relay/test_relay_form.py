@@ -11,8 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
-from tests.support.relay_fixtures import TIMEOUTS, outgoing, session_with
-from tests.support.remote_host import EXTENSIONS, RemoteHost
 
 from paquebot.relay.message import RelayRecipient
 from paquebot.relay.metrics import Conversion
@@ -20,6 +18,8 @@ from paquebot.relay.outcome import Host, Outcomes
 from paquebot.relay.smtp_client.form import FormRules, MessageForm, MessageUnsupported
 from paquebot.relay.smtp_client.transaction import ClientTransaction
 from paquebot.wire.smtp.parameters import Body
+from tests.support.relay_fixtures import TIMEOUTS, outgoing, session_with
+from tests.support.remote_host import EXTENSIONS, RemoteHost
 
 HOST = Host("mx.example.net", "192.0.2.1", 25)
 A, B = RelayRecipient("a@example.net"), RelayRecipient("b@example.net")

@@ -5,6 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from paquebot.relay.outcome import HostUnusable, RelayResult
+from paquebot.relay.settings import TlsPolicy
+from paquebot.relay.smtp_client.tls import TlsMemory, TlsMode
+from paquebot.runtime.settings import Secret
+from paquebot.wire.sasl import Credentials
+from paquebot.wire.smtp.extensions import size_limit
 from tests.support.relay_fixtures import (
     SHORT,
     SHORT_TIMEOUTS,
@@ -16,13 +23,6 @@ from tests.support.relay_fixtures import (
     session_with,
 )
 from tests.support.remote_host import BREAK_TLS, DROP, RESET, SILENT, Answer, RemoteHost, then_drop
-
-from paquebot.relay.outcome import HostUnusable, RelayResult
-from paquebot.relay.settings import TlsPolicy
-from paquebot.relay.smtp_client.tls import TlsMemory, TlsMode
-from paquebot.runtime.settings import Secret
-from paquebot.wire.sasl import Credentials
-from paquebot.wire.smtp.extensions import size_limit
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
-from tests.support.dns_server import DnsServer
 
 from paquebot.relay.outcome import RelayResult, Unroutable
 from paquebot.relay.routing.addresses import interface_addresses
@@ -14,6 +13,7 @@ from paquebot.relay.routing.resolver import Exchanger, Resolver
 from paquebot.relay.routing.routes import Route, Routes
 from paquebot.relay.settings import RoutingSettings
 from paquebot.runtime.settings import Listen, Network, Seconds
+from tests.support.dns_server import DnsServer
 
 ZONE = """
 @ MX 20 second

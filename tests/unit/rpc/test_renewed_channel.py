@@ -9,12 +9,12 @@ from typing import Any
 import grpc
 import pytest
 from grpc.aio import Channel, secure_channel
-from tests.support.grpc_certificates import Authority
 
 from paquebot.rpc.credentials import ServerIdentity, reloaded_pems
 from paquebot.rpc.renewed import RenewedChannel
 from paquebot.runtime.engine_settings import GrpcTlsSettings
 from paquebot.runtime.settings import load
+from tests.support.grpc_certificates import Authority
 
 METHOD = "/test.Service/Ask"
 

@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from prometheus_client import REGISTRY
-from tests.support.proxy_client import v1, v2, v2_local
 
 from paquebot.runtime.net import proxy
 from paquebot.runtime.net.proxy import ClientAddress, Proxies, ProxyResult, ProxySettings
 from paquebot.runtime.settings import Seconds, SettingsError, load
+from tests.support.proxy_client import v1, v2, v2_local
 
 PEER, PORT = "127.0.0.1", 40000
 CLIENT = ClientAddress("192.0.2.7", 56324)
