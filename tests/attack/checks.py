@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+from paquebot.cli.up.layout import UpError
 from tests.attack.field import Field
 from tests.attack.finding import Finding
 from tests.attack.inside import inner_hosts, listening, packs
 from tests.attack.lies import flipped_bits
 from tests.attack.logins import guesses, sessions_end
-
-from paquebot.cli.up.layout import UpError
 
 Check = Callable[[Field], Awaitable[list[Finding]]]
 QUICK: Sequence[Check] = (sessions_end, inner_hosts, packs)

@@ -11,17 +11,16 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.attack.limits import Limits, chart_settings, limited
-from tests.e2e.platforms import Platform, running
-from tests.support.dns_server import DnsServer
-from tests.support.remote_host import SILENT, Answer, RemoteHost
-
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import ServicePorts
 from paquebot.rpc import DirectoryClient, open_channel
 from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import load
 from paquebot.v1.directory_pb2 import CreateAccountRequest, CreateDomainRequest
+from tests.attack.limits import Limits, chart_settings, limited
+from tests.e2e.platforms import Platform, running
+from tests.support.dns_server import DnsServer
+from tests.support.remote_host import SILENT, Answer, RemoteHost
 
 HOST = "127.0.0.1"
 DOMAIN = "paquebot.test"

@@ -6,6 +6,10 @@ import asyncio
 import contextlib
 import time
 
+from paquebot.blobs import BlobStore, BlobsUnavailable
+from paquebot.cli.engines.ports import LOOPBACK
+from paquebot.runtime.engine_settings import S3Settings
+from paquebot.runtime.settings import load
 from tests.attack.clients import DEADLINE_SECONDS, relay, submit, talk
 from tests.attack.field import BANNER, HOST, INNER_DOMAINS, INNER_HOST, Field, enrol
 from tests.attack.finding import Finding, none_of
@@ -13,11 +17,6 @@ from tests.attack.insiders import session
 from tests.cluster.probes import stranger
 from tests.cluster.probes.listeners import listeners
 from tests.e2e.listening import MAIL, TLS, converse, pids, ports
-
-from paquebot.blobs import BlobStore, BlobsUnavailable
-from paquebot.cli.engines.ports import LOOPBACK
-from paquebot.runtime.engine_settings import S3Settings
-from paquebot.runtime.settings import load
 
 _POLL_SECONDS = 0.1
 

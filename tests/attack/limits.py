@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+
 from tests.bench.processes import family
 from tests.e2e.platforms import Platform
 

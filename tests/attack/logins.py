@@ -8,15 +8,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from tests.attack.clients import Conversation, plain
-from tests.attack.field import ALIAS_DOMAIN, SECRET, Field, add_alias_domain, administration, connected, enrol
-from tests.attack.finding import Finding
-from tests.attack.insiders import session
-
 from paquebot.rpc import AuthenticationClient, InvalidCredentials, open_channel
 from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import load
 from paquebot.v1.directory_pb2 import CreateAppPasswordRequest, DeleteAppPasswordRequest, UpdateAccountRequest
+from tests.attack.clients import Conversation, plain
+from tests.attack.field import ALIAS_DOMAIN, SECRET, Field, add_alias_domain, administration, connected, enrol
+from tests.attack.finding import Finding
+from tests.attack.insiders import session
 
 _ANOTHER = "quite another password"
 _BOUND_MS, _PATIENCE = 1000.0, 5.0

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tests.attack import checks
 from tests.attack.attacks import ATTACKS
 from tests.attack.field import field_of

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.chart.values_table import CHART, documented
 
 from paquebot.cli.services import SERVICES, settings_class
 from paquebot.janitor.settings import JanitorSettings
 from paquebot.runtime.settings import PREFIX, ByteSize, Listen, ListenOrSocket, Network, Seconds
+from tests.chart.values_table import CHART, documented
 
 ROOT = CHART.parents[1]
 GENERATED = CHART / "generated"
@@ -104,7 +104,7 @@ def files() -> dict[Path, str]:
 def main() -> None:
     if sys.argv[1:] == ["--check"]:
         old = [path for path, text in files().items() if not path.is_file() or path.read_text("utf-8") != text]
-        sys.exit(f"{old[0]} is not what the code says: run make chart-docs" if old else 0)
+        sys.exit(f"{old[0]} does not match the code: run make chart-docs" if old else 0)
     GENERATED.mkdir(exist_ok=True)
     for path, text in files().items():
         path.write_text(text, "utf-8")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.chart.api_server import api_server
-from tests.chart.rendering import CHART, Refused, render
 
 from paquebot.runtime.settings import parse_bytes
+from tests.chart.api_server import api_server
+from tests.chart.rendering import CHART, Refused, render
 
 Values = dict[str, Any]
 

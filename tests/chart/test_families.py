@@ -6,10 +6,10 @@ import importlib
 from typing import Any
 
 import pytest
-from tests.chart.rendering import SERVICES, Refused, Rendered, render
 
 from paquebot.cli.services import SERVICES as COMMANDS
 from paquebot.runtime.settings import parse_listen
+from tests.chart.rendering import SERVICES, Refused, Rendered, render
 
 FAMILIES = {"0.0.0.0": {"IPv4"}, "[::]": {"IPv4", "IPv6"}}
 

@@ -15,14 +15,14 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from grpc.aio import AioRpcError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.chart.api_server import api_server
-from tests.chart.rendering import CERT_MANAGER, SERVICES, Refused, Rendered, render
-from tests.support.directory_service import running
-from tests.support.loopback import free_port
 
 from paquebot.rpc import open_channel
 from paquebot.runtime.engine_settings import DirectoryClientSettings, GrpcTlsSettings
 from paquebot.runtime.settings import Seconds, load
+from tests.chart.api_server import api_server
+from tests.chart.rendering import CERT_MANAGER, SERVICES, Refused, Rendered, render
+from tests.support.directory_service import running
+from tests.support.loopback import free_port
 
 CALLERS = ("admin", *SERVICES.values())
 FILES = {"CERTIFICATE": "tls.crt", "KEY": "tls.key", "CA": "ca.crt"}

@@ -10,6 +10,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+
 from tests.chart.api_server import api_server, owned
 from tests.chart.rendering import CHART, HELM, NAMESPACE, Refused, Rendered, helm, render
 

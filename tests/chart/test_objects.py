@@ -7,6 +7,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+
 from tests.chart.rendering import CERT_MANAGER, CHART, KEDA, MONITORING, SERVICES, Rendered, helm, render
 
 EXAMPLES: dict[str, tuple[str, ...]] = {

@@ -7,10 +7,10 @@ import importlib
 from typing import Any
 
 import pytest
-from tests.chart.rendering import SERVICES, Rendered, render
 
 from paquebot.cli.services import SERVICES as COMMANDS
 from paquebot.runtime.settings import describe, load, parse_seconds
+from tests.chart.rendering import SERVICES, Rendered, render
 
 
 @functools.cache

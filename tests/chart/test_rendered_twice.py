@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.chart.api_server import api_server
 from tests.chart.rendering import CERT_MANAGER, CHART, KEDA, MONITORING, Refused, render
 

@@ -7,10 +7,10 @@ import ipaddress
 from typing import Any
 
 import pytest
-from tests.chart.rendering import KEDA, MONITORING, RELEASE, SERVICES, Refused, Rendered, render
 
 from paquebot.delivery.consumer import CONSUMER as DELIVERY
 from paquebot.relay.service import CONSUMER as RELAY
+from tests.chart.rendering import KEDA, MONITORING, RELEASE, SERVICES, Refused, Rendered, render
 
 
 def _environment(rendered: Rendered, component: str) -> list[dict[str, Any]]:

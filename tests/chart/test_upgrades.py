@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from tests.chart.api_server import api_server
 from tests.chart.generated_files import files
 from tests.chart.rendering import CHART, Rendered, render

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from tests.chart.values_table import CHART, documented, table, undocumented, with_descriptions, with_table
 
 VALUES = (CHART / "values.yaml").read_text("utf-8")

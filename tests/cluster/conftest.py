@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.cluster.harness.place import Place, find_place
 from tests.cluster.harness.release import REPOSITORY, Release
 

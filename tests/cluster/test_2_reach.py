@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.cluster.conftest import needs
 from tests.cluster.harness.commands import run, until
 from tests.cluster.harness.place import start

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.cluster.harness.commands import CommandError
 from tests.cluster.harness.place import kubectl
 from tests.cluster.harness.release import ENGINES, SERVICES, Release

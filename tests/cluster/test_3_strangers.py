@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.cluster.harness.commands import run, until
 from tests.cluster.harness.place import kubectl
 from tests.cluster.harness.release import ENGINES, REPOSITORY, SERVICES, Release

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.cluster.harness.commands import until
 from tests.cluster.harness.release import ENGINES, REPOSITORY, SERVICES, Release, component_of
 from tests.cluster.harness.traffic import DOMAIN, ELSEWHERE, Figures, Traffic, settle

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.cluster.harness.commands import run, until
 from tests.cluster.harness.release import SERVICES, Release
 from tests.cluster.harness.traffic import DOMAIN, Figures, client, settle

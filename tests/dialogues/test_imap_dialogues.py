@@ -18,10 +18,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.dialogues.dialogue import Endpoint, Script, play, scripts, with_login
-from tests.support.imap_world import PASSWORD, ImapStack, Reader
 
 from paquebot.imap.server import ImapServer
+from tests.dialogues.dialogue import Endpoint, Script, play, scripts, with_login
+from tests.support.imap_world import PASSWORD, ImapStack, Reader
 
 FOLDER = Path(__file__).parent / "imap"
 

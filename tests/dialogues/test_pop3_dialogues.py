@@ -20,10 +20,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.dialogues.dialogue import Endpoint, Script, play, scripts, unescaped, with_login
-from tests.support.pop3_world import PASSWORD, Pop3Stack, Reader, until
 
 from paquebot.pop3.server import Pop3Server
+from tests.dialogues.dialogue import Endpoint, Script, play, scripts, unescaped, with_login
+from tests.support.pop3_world import PASSWORD, Pop3Stack, Reader, until
 
 FOLDER = Path(__file__).parent / "pop3"
 

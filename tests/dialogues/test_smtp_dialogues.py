@@ -27,11 +27,11 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.message import Message
-from tests.dialogues.dialogue import Endpoint, Script, play, scripts, unescaped, with_login
-from tests.support.smtp_world import PASSWORD, QueuedMessage, SmtpStack
 
 from paquebot.smtp_ingress.server import SmtpServer
 from paquebot.smtp_ingress.state import Role
+from tests.dialogues.dialogue import Endpoint, Script, play, scripts, unescaped, with_login
+from tests.support.smtp_world import PASSWORD, QueuedMessage, SmtpStack
 
 FOLDER = Path(__file__).parent / "smtp"
 

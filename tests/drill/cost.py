@@ -17,9 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.loopback import EngineSet, engine_set
-from tests.support.rebuild_world import Platform
-
 from paquebot.blobs import BlobStore
 from paquebot.blobs.requests import REQUESTS
 from paquebot.cli.engines.engine import start_engine
@@ -35,6 +32,8 @@ from paquebot.runtime.postgres.migrations import migrate
 from paquebot.runtime.postgres.pool import open_postgres
 from paquebot.runtime.settings import Secret
 from paquebot.spool import Spool, SpoolSettings
+from tests.support.loopback import EngineSet, engine_set
+from tests.support.rebuild_world import Platform
 
 BODY_BYTES = 3000
 BATCH = 500

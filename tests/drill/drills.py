@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import asyncpg
-from tests.drill import mail
-from tests.drill.backup import Backup, Failed, paquebot
-from tests.e2e.platforms import Platform, until
 
 from paquebot.cli.up.environment import DATABASE
 from paquebot.cli.up.layout import SERVICES
+from tests.drill import mail
+from tests.drill.backup import Backup, Failed, paquebot
+from tests.e2e.platforms import Platform, until
 
 ENGINES = ("nats", "s3", "postgres")
 Say = Callable[[str], None]

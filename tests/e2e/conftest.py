@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+
 from tests.e2e.platforms import Platform, free_ports, running
 from tests.support.dns_server import DnsServer
 

@@ -7,11 +7,10 @@ import ssl
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from tests.cluster.probes.listeners import descendants
-from tests.e2e.platforms import Platform
-
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.up.layout import SERVICES
+from tests.cluster.probes.listeners import descendants
+from tests.e2e.platforms import Platform
 
 _ENGINES = ("nats", "s3", "postgres")
 MAIL: dict[str, tuple[bytes, bytes]] = {

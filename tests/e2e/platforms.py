@@ -13,13 +13,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
-from tests.support.loopback import free_port
-
 from paquebot.cli.demo.accounts import DEMO_PASSWORD, ensure_demo
 from paquebot.cli.engines.ports import LOOPBACK, EnginePorts
 from paquebot.cli.up.environment import PlatformPlan
 from paquebot.cli.up.layout import Layout, Ports, ServicePorts
 from paquebot.cli.up.stack import Stack
+from tests.support.loopback import free_port
 
 T = TypeVar("T")
 TIMEOUT = 30.0

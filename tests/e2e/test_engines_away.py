@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tests.e2e.platforms import Platform, running, until
-from tests.e2e.senders import Sender, arrivals, sending
 
 from paquebot.cli.demo.accounts import DEMO_PASSWORD
 from paquebot.cli.engines.ports import LOOPBACK
@@ -30,6 +28,8 @@ from paquebot.janitor.recovery.recover import recover
 from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.stores import open_stores
 from paquebot.runtime.settings import load
+from tests.e2e.platforms import Platform, running, until
+from tests.e2e.senders import Sender, arrivals, sending
 
 NEEDS = {
     "nats": ("smtp_ingress", "delivery", "relay"),

@@ -6,10 +6,9 @@ import os
 import signal
 from pathlib import Path
 
+from paquebot.cli.up.layout import SERVICES
 from tests.e2e.platforms import Platform, until
 from tests.e2e.senders import Sender, arrivals, sending
-
-from paquebot.cli.up.layout import SERVICES
 
 ENGINES = ("nats", "s3", "postgres")
 ACCEPTED_BETWEEN_KILLS = 10

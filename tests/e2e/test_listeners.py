@@ -15,14 +15,14 @@ import pytest
 import urllib3
 from minio import Minio
 from minio.error import S3Error
-from tests.cluster.probes import stranger
-from tests.cluster.probes.listeners import listeners
-from tests.e2e.listening import MAIL, TLS, converse, pids, ports
-from tests.e2e.platforms import Platform, until
 
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.up.environment import BUCKET
 from paquebot.cli.up.layout import SERVICES
+from tests.cluster.probes import stranger
+from tests.cluster.probes.listeners import listeners
+from tests.e2e.listening import MAIL, TLS, converse, pids, ports
+from tests.e2e.platforms import Platform, until
 
 _SUBJECT = "What no stranger may read"
 _METRICS = tuple(f"{service}_metrics" for service in SERVICES)

@@ -7,6 +7,7 @@ import poplib
 from typing import cast
 
 import pytest
+
 from tests.e2e.platforms import Platform, until
 
 SUBJECT = "in one line"

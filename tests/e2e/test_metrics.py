@@ -8,10 +8,10 @@ from email.message import EmailMessage
 from functools import partial
 
 from prometheus_client.parser import text_string_to_metric_families
-from tests.e2e.platforms import Platform, until
 
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.up.layout import SERVICES
+from tests.e2e.platforms import Platform, until
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

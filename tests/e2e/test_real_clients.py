@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.e2e.platforms import Platform, until
 
 from paquebot.cli.demo.accounts import DEMO_PASSWORD
+from tests.e2e.platforms import Platform, until
 
 DEADLINE = 60.0
 MESSAGE = b"From: alice@here.test\r\nTo: bob@here.test\r\nSubject: %s\r\n\r\nhello\r\n.dot\r\n..two\r\n"

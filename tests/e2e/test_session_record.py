@@ -13,11 +13,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.dialogues.dialogue import Endpoint, load, play, with_login
-from tests.e2e.platforms import Platform, until
 
 from paquebot.cli.demo.accounts import DEMO_PASSWORD
 from paquebot.cli.engines.ports import LOOPBACK
+from tests.dialogues.dialogue import Endpoint, load, play, with_login
+from tests.e2e.platforms import Platform, until
 
 SECONDS = 60.0
 BODY = "a text for its recipient alone"

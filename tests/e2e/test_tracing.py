@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
+
 from tests.e2e.platforms import Platform, running, until
 from tests.support.dns_server import DnsServer
 

@@ -14,10 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from tests.e2e.platforms import free_ports, until
 
 from paquebot.cli.engines.ports import LOOPBACK
 from paquebot.cli.up.layout import Ports
+from tests.e2e.platforms import free_ports, until
 
 START_SECONDS = 90.0
 

@@ -14,13 +14,13 @@ import dns.query
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
-from tests.fuzz.target import Samples, Target
 
 from paquebot.relay.outcome import Unroutable
 from paquebot.relay.routing.resolver import Resolver
 from paquebot.relay.routing.routes import Route
 from paquebot.relay.settings import RoutingSettings
 from paquebot.runtime.settings import load
+from tests.fuzz.target import Samples, Target
 
 _DOMAIN = "b.test."
 _WORDS = (

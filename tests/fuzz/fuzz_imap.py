@@ -1,8 +1,5 @@
 """Fuzz the IMAP grammar: on any bytes of a client nothing but BadSyntax is raised, and what is read prints back."""
 
-from tests.fuzz.target import Target
-from tests.support.imap_feed import Fed, feed
-
 from paquebot.wire.imap import (
     AssembledCommand,
     BadSyntax,
@@ -25,6 +22,8 @@ from paquebot.wire.imap import (
     parse_done,
     responses,
 )
+from tests.fuzz.target import Target
+from tests.support.imap_feed import Fed, feed
 
 # Narrow enough for mutations to reach every limit.
 _LIMITS = ImapLimits(

@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from tests.fuzz.target import Target
-
 from paquebot import message
 from paquebot.message import limits
 from paquebot.wire.smtp.parameters import Ret
+from tests.fuzz.target import Target
 
 _NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 _MAX_SUMMARY = limits.HEADERS_KEPT + limits.ENVELOPE_KEPT + limits.STRUCTURE_KEPT + 64 * limits.MAX_PARTS

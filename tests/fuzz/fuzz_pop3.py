@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-from tests.fuzz.target import Target
-
 from paquebot.wire.cursor import GrammarError
 from paquebot.wire.pop3 import parse_command, stuffed, top_of
+from tests.fuzz.target import Target
 
 _WORDS = (b"\r\n", b"\n", b"\r", b".", b"..", b" ", b"\0", b"\xff", b"=", b"-", b"99999999999999999999999", b"LIST 1",
           b"TOP 1 2", b"AUTH PLAIN ", b"USER ", b"PASS ", b"\r\n.\r\n", b"\n.\n")  # fmt: skip

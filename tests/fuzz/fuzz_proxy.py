@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tests.fuzz.target import Samples, Target
-from tests.support.proxy_client import Tlv, v1, v2, v2_local, with_crc32c
-
 from paquebot.wire.cursor import GrammarError
 from paquebot.wire.proxy import MAX_HEADER, SIGNATURE, NeedMore, NoHeader, ProxyHeader, read_header
+from tests.fuzz.target import Samples, Target
+from tests.support.proxy_client import Tlv, v1, v2, v2_local, with_crc32c
 
 _WORDS = (
     b"PROXY ", b"TCP4 ", b"TCP6 ", b"UNKNOWN", b"\r\n", b"\r", b" ", b"::1", b"127.0.0.1", b"65536", b"00", b"\0",

@@ -6,14 +6,13 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
-from tests.fuzz.target import Samples, Target
-
 from paquebot import message
 from paquebot.relay.outcome import Host
 from paquebot.relay.smtp_client.session import MAX_REPLY_LINES, ClientSession, SessionBroken
 from paquebot.relay.smtp_client.stream import MAX_LINE, Stream
 from paquebot.wire.smtp.extensions import parse_extensions, size_limit
 from paquebot.wire.smtp.replies import Reply
+from tests.fuzz.target import Samples, Target
 
 _NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 _WORDS = (

@@ -1,7 +1,5 @@
 """Fuzz the SMTP grammar: on any bytes of a peer only its own errors are raised, and what is read prints back."""
 
-from tests.fuzz.target import Target
-
 from paquebot.wire.sasl import BadSasl, decode_response, parse_plain, print_plain
 from paquebot.wire.smtp.commands import (
     BadCommand,
@@ -18,6 +16,7 @@ from paquebot.wire.smtp.content import BadContent, ChunkCollector, DataDecoder
 from paquebot.wire.smtp.parameters import BadParameter
 from paquebot.wire.smtp.replies import BadReply, join_reply, parse_reply_line
 from paquebot.wire.transparency import add_transparency
+from tests.fuzz.target import Target
 
 _EXTENSIONS = frozenset({"SIZE", "8BITMIME", "SMTPUTF8", "DSN", "AUTH"})
 _WORDS = (

@@ -6,10 +6,10 @@ import asyncio
 import smtplib
 
 import pytest
-from tests.dialogues.dialogue import client_tls
-from tests.support.smtp_world import PASSWORD, SmtpStack
 
 from paquebot.smtp_ingress.state import Role
+from tests.dialogues.dialogue import client_tls
+from tests.support.smtp_world import PASSWORD, SmtpStack
 
 _TRICKS = {
     "plain": b"From: bob@paquebot.test\r\n",

@@ -10,12 +10,12 @@ import socket
 import struct
 
 import pytest
-from tests.dialogues.dialogue import client_tls
-from tests.support.smtp_world import PASSWORD, SmtpStack
 
 from paquebot.runtime.shares.in_flight import IN_FLIGHT
 from paquebot.smtp_ingress.connection import SmtpConnection
 from paquebot.smtp_ingress.state import Role
+from tests.dialogues.dialogue import client_tls
+from tests.support.smtp_world import PASSWORD, SmtpStack
 
 
 def _offer(port: int, forward_paths: list[str], content: bytes = b"") -> list[int]:

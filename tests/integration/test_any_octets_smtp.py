@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.dialogues.dialogue import client_tls
-from tests.support.smtp_world import PASSWORD, SmtpStack
 
 from paquebot.smtp_ingress import metrics
 from paquebot.smtp_ingress.state import Role
 from paquebot.wire.sasl import Credentials, print_plain
 from paquebot.wire.smtp.commands import BadCommand, parse_bdat
+from tests.dialogues.dialogue import client_tls
+from tests.support.smtp_world import PASSWORD, SmtpStack
 
 _LOGIN = b"AUTH PLAIN " + print_plain(Credentials("alice@paquebot.test", PASSWORD))
 

@@ -11,11 +11,11 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.directory_service import DirectoryService, directory_service
 
 from paquebot.recipient_validation.pages import page_token
 from paquebot.rpc import DirectoryRefused
 from paquebot.v1 import directory_pb2 as pb
+from tests.support.directory_service import DirectoryService, directory_service
 
 _CONTROLS = ["\0", "\x1f", "\x80", "\ufffe", "\u202e"]
 _MARKS = ["'", '"', "\\", "%", "_", "@", ".", "+", "[::1]", "xn--"]

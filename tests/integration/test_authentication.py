@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from tests.support.directory_service import DirectoryService, directory_service, role_dsn
 
 from paquebot.directory.login_limits import (
     NETWORKS_KEPT,
@@ -33,6 +32,7 @@ from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.settings import ByteSize, Seconds, Secret
 from paquebot.v1 import authentication_pb2 as auth_pb
 from paquebot.v1 import directory_pb2 as pb
+from tests.support.directory_service import DirectoryService, directory_service, role_dsn
 
 CHEAP = HashSettings(passes=1, memory=ByteSize(64 * 1024), lanes=1, threads=1, waiting=64)
 PATIENT = LoginSettings(account_failures=1000, client_failures=1000, max_delay=Seconds(0.0))

@@ -8,9 +8,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from tests.support import counted
-from tests.support.counted import value
-from tests.support.slow_proxy import SlowProxy
 
 from paquebot.blobs import BadPack, BlobMissing, BlobStore, BlobsUnavailable, PackWriter, new_ulid, pack_key
 from paquebot.blobs.pack import compress
@@ -19,6 +16,9 @@ from paquebot.cli.engines.s3 import S3Engine
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
+from tests.support import counted
+from tests.support.counted import value
+from tests.support.slow_proxy import SlowProxy
 
 
 @pytest.fixture

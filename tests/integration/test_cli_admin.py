@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.directory_service import ADMIN_TOKEN, directory_service
-from tests.support.loopback import free_port
 
 from paquebot.rpc import Identity
+from tests.support.directory_service import ADMIN_TOKEN, directory_service
+from tests.support.loopback import free_port
 
 # Only these commands: importing the whole program would take most of the tests' time.
 _PROGRAM = """

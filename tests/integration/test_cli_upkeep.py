@@ -11,11 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pytest
-from tests.support.bad_rows import spoil
-from tests.support.loopback import free_port
-from tests.support.mailstore_fixtures import new_message
-from tests.support.mailstores import Mailstore
-from tests.support.slow_proxy import SlowProxy
 
 from paquebot.blobs import BlobStore
 from paquebot.queue import Publication, Queue, backlog, stream
@@ -23,6 +18,11 @@ from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3S
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import Spool, outcomes
 from paquebot.v1.mail_pb2 import Envelope, RemoteRecipient
+from tests.support.bad_rows import spoil
+from tests.support.loopback import free_port
+from tests.support.mailstore_fixtures import new_message
+from tests.support.mailstores import Mailstore
+from tests.support.slow_proxy import SlowProxy
 
 RAW = b"From: a@example.org\r\nTo: x@example.net\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
 COMMAND_SECONDS = 60.0

@@ -9,10 +9,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from tests.support.compaction_world import DAY, Scatterer, all_packs, everything, packs_of, read, uses
-from tests.support.counted import value
-from tests.support.mailstores import Mailstore
-from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore, PackWriter, new_ulid
 from paquebot.blobs.pack import compress, pack_key
@@ -31,6 +27,10 @@ from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3S
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.settings import ByteSize, Seconds, Secret
 from paquebot.v1.mail_pb2 import Envelope
+from tests.support.compaction_world import DAY, Scatterer, all_packs, everything, packs_of, read, uses
+from tests.support.counted import value
+from tests.support.mailstores import Mailstore
+from tests.support.roles import let_roles_log_in, role_dsn
 
 SENT = 3
 EVER = 365 * DAY

@@ -10,8 +10,6 @@ from dataclasses import replace
 
 import asyncpg
 import pytest
-from tests.support.compaction_world import Scatterer, all_packs, everything, packs_of, uses
-from tests.support.slow_proxy import SlowProxy
 
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.s3 import S3Engine
@@ -25,6 +23,8 @@ from paquebot.queue import Queue
 from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3Settings
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.runtime.settings import Seconds
+from tests.support.compaction_world import Scatterer, all_packs, everything, packs_of, uses
+from tests.support.slow_proxy import SlowProxy
 
 DEADLINE_SECONDS = 30.0
 EVER = 365 * 86400.0

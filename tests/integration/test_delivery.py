@@ -15,11 +15,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-from tests.support.counted import value
-from tests.support.directory_service import DirectoryService, directory_service
-from tests.support.loopback import free_port
-from tests.support.mailstores import Mailstore
-from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore, new_ulid
 from paquebot.cli.engines.nats import NatsEngine
@@ -37,6 +32,11 @@ from paquebot.runtime.settings import Secret, load
 from paquebot.spool import Spool
 from paquebot.v1.mail_pb2 import NOTIFY_NEVER, NOTIFY_SUCCESS, Envelope, LocalRecipient
 from paquebot.v1.queue_pb2 import DeliverJob, HeldJob
+from tests.support.counted import value
+from tests.support.directory_service import DirectoryService, directory_service
+from tests.support.loopback import free_port
+from tests.support.mailstores import Mailstore
+from tests.support.roles import let_roles_log_in, role_dsn
 
 DOMAIN = "example.org"
 SUBJECT = deliver_ready(DOMAIN)
@@ -535,7 +535,7 @@ async def test_deferral_ends(post: Post) -> None:
     assert (await stream.counts(post.queue)).total() == 0
 
 
-async def test_what_can_never_fit_is_not_deferred(post: Post) -> None:
+async def test_a_message_that_can_never_fit_is_not_deferred(post: Post) -> None:
     recipient = await post.recipient("alice@example.org")
     recipient.quota_bytes = len(RAW) - 1
     await post.accept(recipient)
@@ -615,7 +615,7 @@ async def test_the_notification_waits_for_the_directory(post: Post) -> None:
     assert len(await post.inbox(post.bob)) == 2
 
 
-async def test_postgres_goes_and_comes_back(post: Post) -> None:
+async def test_delivery_survives_an_outage_of_postgres(post: Post) -> None:
     admin = await asyncpg.connect(post.admin_dsn)
     async with post.delivery(PAQUEBOT_DELIVERY_TRIES="1") as context:
         await post.accept("alice@example.org")

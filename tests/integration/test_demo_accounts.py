@@ -6,10 +6,9 @@ import asyncio
 import os
 import sys
 
-from tests.support.directory_service import ADMIN_TOKEN, directory_service
-
 from paquebot.cli.demo.accounts import ensure_accounts
 from paquebot.rpc import Identity, InvalidCredentials
+from tests.support.directory_service import ADMIN_TOKEN, directory_service
 
 KNOWN, DRAWN = "the password of an earlier chart", "a password that was drawn"
 

@@ -10,13 +10,13 @@ import asyncpg
 import grpc
 import pytest
 from google.protobuf.message import Message
-from tests.support.directory_service import ADMIN_TOKEN, DirectoryService, directory_service
 
 from paquebot.directory import lookup
 from paquebot.rpc import DirectoryClient, DirectoryRefused
 from paquebot.runtime.engine_settings import DirectoryClientSettings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1 import directory_pb2 as pb
+from tests.support.directory_service import ADMIN_TOKEN, DirectoryService, directory_service
 
 ALREADY_EXISTS = grpc.StatusCode.ALREADY_EXISTS
 NOT_FOUND = grpc.StatusCode.NOT_FOUND

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.loopback import engine_set
 
 from paquebot.cli.engines.command import EngineExit, EngineSettings, nats_engine, postgres_engine, s3_engine, serve
 from paquebot.cli.engines.grants import NATS_USERS, S3_USERS
@@ -23,6 +22,7 @@ from paquebot.runtime.engine_settings import NatsSettings
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.process.service import Context
 from paquebot.runtime.settings import Seconds, Secret, SettingsError, load
+from tests.support.loopback import engine_set
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ import urllib3
 from minio.error import S3Error
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from tests.support.loopback import engine_set, free_port
 
 from paquebot.cli.engines.binaries import script
 from paquebot.cli.engines.engine import Engine, EngineError, check_ports, start_engine
@@ -32,6 +31,7 @@ from paquebot.cli.engines.postgres import PostgresEngine
 from paquebot.cli.engines.privilege import unprivileged
 from paquebot.cli.engines.process import ManagedProcess
 from paquebot.cli.engines.s3 import S3Access, S3Engine
+from tests.support.loopback import engine_set, free_port
 
 _END_SECONDS = 15.0
 
@@ -228,7 +228,7 @@ async def test_postgres_as_root_without_setpriv(runner: Runner, monkeypatch: pyt
 # kill -9
 
 
-async def test_nats_keeps_what_it_acknowledged(runner: Runner) -> None:
+async def test_nats_keeps_acknowledged_messages(runner: Runner) -> None:
     engine = runner.described.nats
     process = await runner.start(engine)
     connection = await connect_nats(engine)
@@ -242,7 +242,7 @@ async def test_nats_keeps_what_it_acknowledged(runner: Runner) -> None:
     await connection.close()
 
 
-async def test_s3_keeps_what_it_acknowledged_also_on_other_ports(runner: Runner) -> None:
+async def test_s3_keeps_acknowledged_objects_also_on_other_ports(runner: Runner) -> None:
     engine = runner.described.s3
     process = await runner.start(engine)
     await put(engine, "packs/one", b"pack")
@@ -259,7 +259,7 @@ async def test_s3_keeps_what_it_acknowledged_also_on_other_ports(runner: Runner)
     remove(moved.stray_sockets())
 
 
-async def test_postgres_keeps_what_it_committed_though_its_pid_is_reused(runner: Runner) -> None:
+async def test_postgres_keeps_commits_although_its_pid_is_reused(runner: Runner) -> None:
     engine = runner.described.postgres
     process = await runner.start(engine)
     await execute(engine, "CREATE TABLE kept AS SELECT 42 AS value")

@@ -8,9 +8,8 @@ import logging
 import re
 from pathlib import Path
 
-from tests.support.directory_service import directory_service
-
 from paquebot.observability import log
+from tests.support.directory_service import directory_service
 
 PAGE = Path(__file__).parents[2] / "docs" / "failed-logins.md"
 

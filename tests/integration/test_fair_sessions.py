@@ -13,11 +13,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from tests.support.imap_wire import connected
-from tests.support.imap_world import ImapStack
-from tests.support.mailstores import Mailstore
-from tests.support.pop3_world import Pop3Stack
-from tests.support.smtp_world import SmtpStack
 
 from paquebot.pop3.connection import Pop3Connection
 from paquebot.runtime.net.connection import ClientConnection
@@ -25,6 +20,11 @@ from paquebot.runtime.shares import event_loop
 from paquebot.smtp_ingress.connection import SmtpConnection
 from paquebot.smtp_ingress.state import Role
 from paquebot.wire.imap import ListPatterns
+from tests.support.imap_wire import connected
+from tests.support.imap_world import ImapStack
+from tests.support.mailstores import Mailstore
+from tests.support.pop3_world import Pop3Stack
+from tests.support.smtp_world import SmtpStack
 
 COMMANDS = 40  # fewer than the limit before login
 NAMES = 40

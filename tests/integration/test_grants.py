@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import nats
 import pytest
 from minio.error import S3Error
-from tests.support.loopback import EngineSet, engine_set
 
 from paquebot.blobs import BlobStore, BlobsUnavailable
 from paquebot.cli.engines.engine import start_engine
@@ -27,6 +26,7 @@ from paquebot.queue.subjects import DELIVER, RELAY
 from paquebot.runtime.engine_settings import NatsSettings, S3Settings
 from paquebot.runtime.settings import Seconds, Secret
 from paquebot.runtime.ulid import new_ulid
+from tests.support.loopback import EngineSet, engine_set
 
 DELIVER_JOB = Publication("deliver.ready.example_org", b"job")
 RELAY_JOB = Publication("relay.ready.example_net", b"job")
@@ -197,12 +197,12 @@ READS = {"delivery", "relay", "imap", "pop3", "janitor"}
 async def test_each_key_reads_and_writes_packs_only_where_its_service_does(granted: Granted, user: str) -> None:
     operator = granted.s3.client()
     key, pack = "packs/2026/01/01/", new_ulid()
-    operator.put_object(granted.s3.bucket, key + pack, io.BytesIO(b"octets"), 6)
+    operator.put_object(granted.s3.bucket, key + pack, io.BytesIO(b"object"), 6)
     blobs = granted.blobs(user)
     try:
         await blobs.probe()  # every service must be able to check that the bucket exists
         assert pack in [info.pack async for info in blobs.list_packs()]
-        writing = blobs.put(new_ulid(), b"octets")
+        writing = blobs.put(new_ulid(), b"object")
         deleting = blobs.delete([new_ulid()])
         if user in WRITES:
             await writing
@@ -213,7 +213,7 @@ async def test_each_key_reads_and_writes_packs_only_where_its_service_does(grant
                     await refused
         client = blobs._bucket._client
         if user in READS:
-            assert client.get_object(granted.s3.bucket, key + pack).read() == b"octets"
+            assert client.get_object(granted.s3.bucket, key + pack).read() == b"object"
         else:
             with pytest.raises(S3Error, match="AccessDenied"):
                 client.get_object(granted.s3.bucket, key + pack)

@@ -17,10 +17,6 @@ import pytest
 from grpc.aio import AioRpcError, Channel, insecure_channel, secure_channel
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
-from tests.cluster.probes import stranger
-from tests.support.directory_service import ADMIN_TOKEN, DirectoryService, directory_service, running
-from tests.support.grpc_certificates import DOMAIN, Authority
-from tests.support.loopback import free_port
 
 from paquebot.recipient_validation.callers import RIGHTS
 from paquebot.rpc import (
@@ -38,6 +34,10 @@ from paquebot.rpc.health import probe
 from paquebot.runtime.engine_settings import DirectoryClientSettings, GrpcTlsSettings
 from paquebot.runtime.settings import Seconds, load
 from paquebot.v1 import authentication_pb2, directory_pb2, recipient_validation_pb2
+from tests.cluster.probes import stranger
+from tests.support.directory_service import ADMIN_TOKEN, DirectoryService, directory_service, running
+from tests.support.grpc_certificates import DOMAIN, Authority
+from tests.support.loopback import free_port
 
 SERVER_NAME = f"recipient-validation.{DOMAIN}"
 NOWHERE = f"postgresql://nobody@127.0.0.1:{free_port()}/none"

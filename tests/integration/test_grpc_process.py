@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.support.grpc_certificates import Authority
-from tests.support.loopback import free_port
 
 from paquebot.rpc import open_channel
 from paquebot.runtime.engine_settings import DirectoryClientSettings, GrpcTlsSettings
 from paquebot.runtime.settings import Seconds, load
+from tests.support.grpc_certificates import Authority
+from tests.support.loopback import free_port
 
 SECONDS = 30.0
 

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from tests.support.imap_conversations import ANY_STATE, OF_MAILBOXES, OF_MESSAGES, Command, Literal, conversations
-from tests.support.imap_wire import WireClient, connected
-from tests.support.imap_world import ImapStack, Reader
 
 from paquebot.imap.metrics import UNEXPECTED
 from paquebot.imap.server import ImapServer
+from tests.support.imap_conversations import ANY_STATE, OF_MAILBOXES, OF_MESSAGES, Command, Literal, conversations
+from tests.support.imap_wire import WireClient, connected
+from tests.support.imap_world import ImapStack, Reader
 
 MESSAGE = b"From: Alice <alice@example.org>\r\nSubject: one\r\n\r\nbody\r\n"
 NEVER = (b"[UNAVAILABLE]", b"[SERVERBUG]", b"Temporary", b"* BYE")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from paquebot.runtime.shares.in_flight import account
 from tests.support.imap_wire import connected
 from tests.support.imap_world import ImapStack
-
-from paquebot.runtime.shares.in_flight import account
 
 _SETTINGS = {
     "PAQUEBOT_IN_FLIGHT": "1000",

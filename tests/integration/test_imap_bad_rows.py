@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
+
 from tests.support.bad_rows import spoil, spoil_mailbox
 from tests.support.counted import value
 from tests.support.imap_wire import WireClient, connected

@@ -13,10 +13,10 @@ from typing import TypeVar
 
 import imapclient
 import pytest
-from tests.dialogues.dialogue import client_tls
-from tests.support.imap_world import PASSWORD, PREFIX, ImapStack, Reader
 
 from paquebot.imap.server import ImapServer
+from tests.dialogues.dialogue import client_tls
+from tests.support.imap_world import PASSWORD, PREFIX, ImapStack, Reader
 
 T = TypeVar("T")
 

@@ -12,9 +12,6 @@ from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client import REGISTRY
-from tests.support.counted import value
-from tests.support.imap_wire import WireClient, connected
-from tests.support.imap_world import ImapStack, Reader
 
 from paquebot.blobs import BlobMissing, BlobStore
 from paquebot.imap.bodies.body_cache import BodyCache
@@ -28,6 +25,9 @@ from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import load
 from paquebot.runtime.shares.account_shares import AccountShares
+from tests.support.counted import value
+from tests.support.imap_wire import WireClient, connected
+from tests.support.imap_world import ImapStack, Reader
 
 
 def message(number: int, *, size: int = 0, extra: str = "") -> bytes:
@@ -237,8 +237,8 @@ async def test_it_is_ready_only_while_clients_can_log_in(imap_stack: ImapStack, 
     settings = load(ImapSettings, imap_stack.environ)
     async with open_server(settings, health := Health(started=True)):
         assert await health.unready() == []
-    nobody = {**imap_stack.environ, "PAQUEBOT_RECIPIENT_VALIDATION": f"unix:{tmp_path / 'nobody'}"}
-    async with open_server(load(ImapSettings, nobody), health := Health(started=True)):
+    unreachable = {**imap_stack.environ, "PAQUEBOT_RECIPIENT_VALIDATION": f"unix:{tmp_path / 'nobody'}"}
+    async with open_server(load(ImapSettings, unreachable), health := Health(started=True)):
         assert [reason.partition(":")[0] for reason in await health.unready()] == ["recipient_validation"]
 
 

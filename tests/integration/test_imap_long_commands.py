@@ -7,8 +7,6 @@ import datetime
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
-from tests.support.imap_wire import connected
-from tests.support.imap_world import ImapStack, Reader
 
 from paquebot.blobs import new_ulid
 from paquebot.imap.long_commands import MEMORY_PER_BYTE
@@ -17,6 +15,8 @@ from paquebot.imap.search.run import SearchRun
 from paquebot.mailstore import Delivery, NewMessage
 from paquebot.runtime.shares.in_flight import account
 from paquebot.wire.imap import DEFAULT_LIMITS
+from tests.support.imap_wire import connected
+from tests.support.imap_world import ImapStack, Reader
 
 MESSAGE = b"From: a@example.org\r\nSubject: x\r\n\r\nbody\r\n"
 COUNT = 1000

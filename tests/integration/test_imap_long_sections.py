@@ -10,8 +10,6 @@ import ssl
 from collections.abc import Iterator, Sequence
 
 import pytest
-from tests.support.imap_wire import connected
-from tests.support.imap_world import PREFIX, ImapStack
 
 from paquebot.imap.fetch import long_sections, sections
 from paquebot.imap.fetch.sections import LongBytes
@@ -21,6 +19,8 @@ from paquebot.message import decoded_pieces, summarise
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.wire.imap import ast
 from paquebot.wire.imap.ast import Partial
+from tests.support.imap_wire import connected
+from tests.support.imap_world import PREFIX, ImapStack
 
 _DATA = random.Random(3).randbytes(300_000)
 _PART = base64.encodebytes(_DATA).replace(b"\n", b"\r\n")

@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.imap_packs import delivered, packed
-from tests.support.imap_wire import WireClient, connected
-from tests.support.imap_world import ImapStack, Reader
-from tests.support.loopback import free_port
 
 from paquebot.blobs import BlobStore
 from paquebot.message import WHOLE
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import load
+from tests.support.imap_packs import delivered, packed
+from tests.support.imap_wire import WireClient, connected
+from tests.support.imap_world import ImapStack, Reader
+from tests.support.loopback import free_port
 
 _MIB = 2**20
 _SMALL = {

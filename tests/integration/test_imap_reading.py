@@ -9,10 +9,6 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
-from tests.support.counted import value
-from tests.support.imap_packs import delivered, packed
-from tests.support.imap_wire import connected
-from tests.support.imap_world import ImapStack
 
 from paquebot.blobs import BlobStore, new_ulid
 from paquebot.imap.bodies.body_cache import BodyCache
@@ -23,6 +19,10 @@ from paquebot.runtime.settings import load
 from paquebot.runtime.shares import account_shares
 from paquebot.runtime.shares.account_shares import AccountShares
 from paquebot.v1.mail_pb2 import BlobRef
+from tests.support.counted import value
+from tests.support.imap_packs import delivered, packed
+from tests.support.imap_wire import connected
+from tests.support.imap_world import ImapStack
 
 
 def message(number: int, size: int = 0) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from tests.support.imap_wire import WireClient, connected
 from tests.support.imap_world import ImapStack
 

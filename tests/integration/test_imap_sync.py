@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from urllib.request import urlopen
 
 import pytest
+
 from tests.dialogues.dialogue import client_tls
 from tests.support.counted import value
 from tests.support.imap_wire import WireClient, connected
@@ -106,7 +107,7 @@ async def test_two_processes_see_changes_of_each_other_immediately(imap_stack: I
             assert 'paquebot_imap_commands_total{command="fetch",completion="ok"} 1.0' in page
 
 
-async def test_sigterm_says_bye_and_ends_with_success(imap_stack: ImapStack) -> None:
+async def test_sigterm_sends_bye_and_exits_with_0(imap_stack: ImapStack) -> None:
     reader = await imap_stack.reader()
     async with process(imap_stack) as (port, _, running):
         async with connected(port, reader) as client:

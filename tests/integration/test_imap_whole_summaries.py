@@ -7,16 +7,16 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.support.counted import value
-from tests.support.imap_packs import packed
-from tests.support.imap_wire import connected
-from tests.support.imap_world import ImapStack
 
 from paquebot.blobs import BlobStore
 from paquebot.mailstore import Delivery, NewMessage
 from paquebot.message import WHOLE, MessageSummary, summarise
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import load
+from tests.support.counted import value
+from tests.support.imap_packs import packed
+from tests.support.imap_wire import connected
+from tests.support.imap_world import ImapStack
 
 FIRST_OF_MARCH = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
 
@@ -67,7 +67,7 @@ async def test_envelope_has_all_of_10000_recipients(imap_stack: ImapStack) -> No
     ],
     ids=["a long subject", "fields behind 300,000 bytes"],
 )
-async def test_envelope_has_what_the_summary_left_out(imap_stack: ImapStack, raw: bytes, expected: bytes) -> None:
+async def test_envelope_has_the_omissions_of_the_summary(imap_stack: ImapStack, raw: bytes, expected: bytes) -> None:
     reader = await imap_stack.reader()
     await imap_stack.deliver(reader, raw)
     async with imap_stack.serving() as server, connected(server.port("imaps"), reader, limit=2**24) as client:

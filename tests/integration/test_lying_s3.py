@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import pytest
 import zstandard
-from tests.support.counted import value
-from tests.support.lying_s3 import Lie, LyingS3
 
 from paquebot.blobs import BadPack, BlobStore, BlobsUnavailable, PackWriter, new_ulid
 from paquebot.blobs.pack import Frame, compress, decode_entry, is_checked
@@ -18,6 +16,8 @@ from paquebot.blobs.stored import StoredEntries, StoredEntry
 from paquebot.runtime.engine_settings import S3Settings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
+from tests.support.counted import value
+from tests.support.lying_s3 import Lie, LyingS3
 
 MESSAGES = [
     b"Subject: %d\r\n\r\n" % n + b"".join(b"line %d of %d\r\n" % (i * i, n) for i in range(99)) for n in range(9)

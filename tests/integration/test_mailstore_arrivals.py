@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.support.mailstore_fixtures import PREFIX, SMALL_LIMITS, WHEN, delivery, new_message
-from tests.support.mailstores import Mailstore
 
 from paquebot.mailstore import (
     Delivery,
@@ -22,6 +20,8 @@ from paquebot.mailstore.deliveries.at_once import are_plain, deliver_at_once
 from paquebot.mailstore.errors import BadKeyword, MailboxFull, NoSuchMailbox, OverQuota, TooManyKeywords
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.postgres.pool import Connection, Postgres
+from tests.support.mailstore_fixtures import PREFIX, SMALL_LIMITS, WHEN, delivery, new_message
+from tests.support.mailstores import Mailstore
 
 A, B, C, D = 1, 2, 3, 4
 DRAFTS, SENT = 2, 3
@@ -124,7 +124,7 @@ async def test_at_once_or_step_by_step(mailstore: Mailstore, migrated: Postgres)
         assert at_once_rows == others != []
 
 
-async def test_a_delivery_that_needs_a_decision_is_not_done_at_once(mailstore: Mailstore, migrated: Postgres) -> None:
+async def test_a_delivery_that_needs_a_decision_is_done_step_by_step(mailstore: Mailstore, migrated: Postgres) -> None:
     """One delivery is not simple, so the function does nothing of the call."""
     known = delivery(A)
     await mailstore.deliveries.deliver([known])

@@ -6,9 +6,6 @@ import asyncio
 import datetime
 
 import pytest
-from tests.support.counted import value
-from tests.support.mailstore_fixtures import new_message
-from tests.support.mailstores import Mailstore
 
 from paquebot.blobs import new_ulid
 from paquebot.mailstore import CompactionCandidate, CompactionRule, Flag, FlagOp, Fragmentation, Relocation
@@ -18,6 +15,9 @@ from paquebot.mailstore.upkeep import figures
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.runtime.ulid import ulid_at
 from paquebot.v1.mail_pb2 import BlobRef
+from tests.support.counted import value
+from tests.support.mailstore_fixtures import new_message
+from tests.support.mailstores import Mailstore
 
 A, B = 1, 2
 SENT = 3

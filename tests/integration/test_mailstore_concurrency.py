@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import TypeVar
 
 import pytest
-from tests.support.mailstore_fixtures import delivery, new_message
-from tests.support.mailstores import Mailstore
 
 from paquebot.mailstore import DeliveryResult, Flag, FlagOp
 from paquebot.mailstore.errors import MailboxError
@@ -20,6 +18,8 @@ from paquebot.runtime.engine_settings import PostgresSettings
 from paquebot.runtime.postgres.migrations import migrate
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.settings import Secret
+from tests.support.mailstore_fixtures import delivery, new_message
+from tests.support.mailstores import Mailstore
 
 T = TypeVar("T")
 ACCOUNTS = range(1, 5)

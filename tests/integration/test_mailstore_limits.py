@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.support.mailstore_fixtures import delivery, new_message
-from tests.support.mailstores import Mailstore
 
 from paquebot.mailstore import DeliveryResult, MailstoreLimits
 from paquebot.mailstore.errors import OverMessageQuota, TooManyMessages
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.postgres.pool import Postgres
+from tests.support.mailstore_fixtures import delivery, new_message
+from tests.support.mailstores import Mailstore
 
 A, B = 1, 2
 SENT = 3

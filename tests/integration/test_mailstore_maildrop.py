@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from tests.support.mailstore_fixtures import delivery
-from tests.support.mailstores import Mailstore
 
 from paquebot.mailstore.errors import MaildropLocked, MaildropLost, NoSuchAccount
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.postgres.pool import Postgres
+from tests.support.mailstore_fixtures import delivery
+from tests.support.mailstores import Mailstore
 
 A = 1
 MINUTE = 60.0
@@ -38,7 +38,7 @@ async def test_one_session_at_a_time(mailstore: Mailstore) -> None:
     assert sum(isinstance(answer, MaildropLocked) for answer in answers) == 5
     [owner] = [owner for owner, answer in zip(owners, answers, strict=True) if not isinstance(answer, Exception)]
     await mailstore.maildrops.lock(A, owner, MINUTE)  # the holder may take its own lease again
-    await mailstore.maildrops.unlock(A, "somebody else")
+    await mailstore.maildrops.unlock(A, "another owner")
     with pytest.raises(MaildropLocked):
         await mailstore.maildrops.lock(A, "late", MINUTE)
     await mailstore.maildrops.unlock(A, owner)

@@ -9,9 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.support.mailstore_fixtures import PREFIX, new_message
-from tests.support.mailstores import Mailstore
-from tests.support.plan_world import alone, fill, work_of
 
 from paquebot.blobs import new_ulid
 from paquebot.mailstore import CompactionCandidate, CompactionRule, Delivery, Flag, FlagOp, Relocation
@@ -20,6 +17,9 @@ from paquebot.mailstore.snapshots import export as account_export
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.runtime.ulid import ulid_at
 from paquebot.v1.mail_pb2 import BlobRef
+from tests.support.mailstore_fixtures import PREFIX, new_message
+from tests.support.mailstores import Mailstore
+from tests.support.plan_world import alone, fill, work_of
 
 __all__ = ["alone"]  # a fixture
 

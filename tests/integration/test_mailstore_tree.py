@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.mailstore_fixtures import PREFIX, SMALL_LIMITS, delivery, new_message
-from tests.support.mailstores import Mailstore
 
 from paquebot.mailstore import Mailbox, SpecialUse
 from paquebot.mailstore.errors import (
@@ -18,6 +16,8 @@ from paquebot.mailstore.errors import (
     TooManyMailboxes,
 )
 from paquebot.mailstore.mailboxes.names import INBOX_ID
+from tests.support.mailstore_fixtures import PREFIX, SMALL_LIMITS, delivery, new_message
+from tests.support.mailstores import Mailstore
 
 A, B = 1, 2
 

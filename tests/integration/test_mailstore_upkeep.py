@@ -5,15 +5,15 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from tests.support.counted import value
-from tests.support.mailstore_fixtures import WHEN, delivery, new_message
-from tests.support.mailstores import Mailstore
 
 from paquebot.blobs import new_ulid
 from paquebot.mailstore import PackLiveness
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.mailstore.upkeep import figures
 from paquebot.runtime.postgres.pool import Postgres
+from tests.support.counted import value
+from tests.support.mailstore_fixtures import WHEN, delivery, new_message
+from tests.support.mailstores import Mailstore
 
 A, B = 1, 2
 SENT = 3

@@ -6,13 +6,13 @@ import asyncio
 import datetime
 
 import pytest
-from tests.support.mailstore_fixtures import WHEN, delivery, new_message
-from tests.support.mailstores import Mailstore
 
 from paquebot.mailstore import Flag, FlagOp, FlagRows, RecentRange
 from paquebot.mailstore.errors import NoSuchAccount, NoSuchMailbox, TooManyKeywords
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.runtime.postgres.pool import Postgres
+from tests.support.mailstore_fixtures import WHEN, delivery, new_message
+from tests.support.mailstores import Mailstore
 
 A = 1
 ADD, REMOVE, REPLACE = FlagOp.ADD, FlagOp.REMOVE, FlagOp.REPLACE

@@ -65,7 +65,7 @@ async def test_the_child_leads_a_process_group_and_keeps_its_pid(tmp_path: Path)
     assert not process.running
 
 
-async def test_the_environment_is_only_what_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_child_gets_only_the_given_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_OF_THE_SUPERVISOR", "x")
     process = python("import os; print('SECRET_OF_THE_SUPERVISOR' in os.environ)", tmp_path)
     await process.start()

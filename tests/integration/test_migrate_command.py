@@ -12,13 +12,13 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from tests.support.loopback import engine_set
-from tests.support.roles import ROLE_PASSWORD, role_dsn
 
 from paquebot.cli.engines.engine import Engine, start_engine
 from paquebot.cli.engines.process import ManagedProcess
 from paquebot.runtime.engine_settings import NatsSettings, S3Settings
 from paquebot.runtime.postgres.migrations import ROLES
+from tests.support.loopback import engine_set
+from tests.support.roles import ROLE_PASSWORD, role_dsn
 
 COMMAND_SECONDS = 90.0
 
@@ -73,7 +73,7 @@ async def drop(dsn: str, name: str) -> None:
     await connection.close()
 
 
-async def test_a_missing_database_and_logins_are_made_by_several_at_once(
+async def test_concurrent_migrations_create_a_missing_database_and_logins(
     environ: dict[str, str], database: str
 ) -> None:
     passwords = {f"PAQUEBOT_ROLE_PASSWORD_{role.removeprefix('paquebot_').upper()}": ROLE_PASSWORD for role in ROLES}

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.runtime.engine_settings import PostgresSettings
 from paquebot.runtime.postgres.migrations import (
@@ -27,6 +26,7 @@ from paquebot.runtime.postgres.migrations import (
 )
 from paquebot.runtime.postgres.pool import open_postgres
 from paquebot.runtime.settings import Secret
+from tests.support.roles import let_roles_log_in, role_dsn
 
 Write = Callable[..., Schema]
 
@@ -77,7 +77,7 @@ async def test_files_run_in_order_and_once(database: str, package: Write) -> Non
     ]
 
 
-async def test_several_migrators_at_once(database: str, package: Write) -> None:
+async def test_concurrent_migrators(database: str, package: Write) -> None:
     schema = package(_0001_first="CREATE TABLE made.t (n int)", _0002_second="INSERT INTO made.t VALUES (2)")
     answers = await asyncio.gather(*(migrate(database, [schema]) for _ in range(5)))
     assert answers == [{"made": 2}] * 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.plan_world import alone, work_of
 
 from paquebot.directory import login_limits, sessions
 from paquebot.directory.login_limits import AttemptRefused, LimitPolicy, LoginAttempt
@@ -12,6 +11,7 @@ from paquebot.mailstore import Accounts
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import outcomes
 from paquebot.spool.outcomes import RecipientOutcome
+from tests.support.plan_world import alone, work_of
 
 __all__ = ["alone"]  # a fixture
 

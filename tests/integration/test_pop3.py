@@ -6,11 +6,11 @@ import asyncio
 import poplib
 
 import pytest
+
+from paquebot.mailstore import Flag
 from tests.support.bad_rows import spoil
 from tests.support.counted import value
 from tests.support.pop3_world import PASSWORD, PREFIX, Pop3Stack, poplib_client, until
-
-from paquebot.mailstore import Flag
 
 
 def mail(number: int, size: int = 500) -> bytes:

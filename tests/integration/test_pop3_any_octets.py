@@ -7,13 +7,13 @@ import random
 from dataclasses import dataclass
 
 import pytest
-from tests.dialogues.dialogue import client_tls
-from tests.support.pop3_world import PASSWORD, Pop3Stack, Reader
 
 from paquebot.pop3.server import Pop3Server
 from paquebot.wire import pop3
 from paquebot.wire.cursor import GrammarError
 from paquebot.wire.pop3 import parse_command
+from tests.dialogues.dialogue import client_tls
+from tests.support.pop3_world import PASSWORD, Pop3Stack, Reader
 
 KEYWORDS = (
     *(b"USER", b"PASS", b"AUTH", b"AUTH PLAIN", b"STLS", b"CAPA", b"STAT", b"LIST", b"RETR", b"DELE", b"NOOP", b"RSET"),

@@ -8,11 +8,11 @@ import poplib
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+
+from paquebot.pop3 import transaction
 from tests.support.bad_rows import spoil
 from tests.support.counted import value
 from tests.support.pop3_world import PREFIX, Pop3Stack, Reader, poplib_client
-
-from paquebot.pop3 import transaction
 
 
 def mail(number: int) -> bytes:

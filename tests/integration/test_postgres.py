@@ -7,9 +7,6 @@ import urllib.parse
 
 import asyncpg
 import pytest
-from tests.support.counted import errors, value
-from tests.support.loopback import free_port
-from tests.support.slow_proxy import SlowProxy
 
 from paquebot.observability.metrics import Fault
 from paquebot.runtime.engine_settings import PostgresSettings
@@ -26,6 +23,9 @@ from paquebot.runtime.postgres.pool import (
     open_postgres,
 )
 from paquebot.runtime.settings import Seconds, Secret
+from tests.support.counted import errors, value
+from tests.support.loopback import free_port
+from tests.support.slow_proxy import SlowProxy
 
 
 def settings(dsn: str, *, timeout: float = 5.0, size: int = 2) -> PostgresSettings:

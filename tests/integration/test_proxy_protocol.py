@@ -12,6 +12,8 @@ import ssl
 from typing import Any
 
 import pytest
+
+from paquebot.smtp_ingress.state import Role
 from tests.dialogues.dialogue import client_tls
 from tests.support.counted import value
 from tests.support.imap_world import PASSWORD as READER_PASSWORD
@@ -19,8 +21,6 @@ from tests.support.imap_world import ImapStack
 from tests.support.pop3_world import Pop3Stack
 from tests.support.proxy_client import Tlv, v1, v2, v2_local, with_crc32c
 from tests.support.smtp_world import PASSWORD, SmtpStack
-
-from paquebot.smtp_ingress.state import Role
 
 CLIENT = "203.0.113.7"
 HEADERS = [

@@ -13,8 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.counted import errors, value
-from tests.support.loopback import engine_set
 
 from paquebot.cli.engines.engine import start_engine
 from paquebot.cli.engines.nats import MAX_PAYLOAD, NatsAccess, NatsEngine
@@ -25,6 +23,8 @@ from paquebot.queue.stream import ensure_stream
 from paquebot.queue.subjects import DELIVER, RELAY
 from paquebot.runtime.engine_settings import NatsSettings
 from paquebot.runtime.settings import Seconds, Secret
+from tests.support.counted import errors, value
+from tests.support.loopback import engine_set
 
 SECONDS = 20.0
 JOB = Publication("deliver.ready.example", b"job")
@@ -114,7 +114,7 @@ async def fetch_one(consumer: Consumer) -> bytes:
 
 
 async def hint_received(sender: Queue, receiver: asyncio.Queue[int], account_id: int) -> None:
-    """Hints until one is heard: one may be lost while its receiver connects."""
+    """Send hints until one arrives: one may be lost while the receiver connects."""
 
     async def hint() -> None:
         await sender.hint_mailbox(account_id)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 
-from tests.support.counted import value
-
 from paquebot.queue import Consumer, Publication, Queue, held
 from paquebot.queue.observation import observe
 from paquebot.queue.subjects import DELIVER
+from tests.support.counted import value
 
 
 def gauges(consumer: str) -> dict[str, float | None]:

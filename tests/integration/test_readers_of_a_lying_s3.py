@@ -7,6 +7,7 @@ import poplib
 import re
 
 import pytest
+
 from tests.support.imap_wire import connected
 from tests.support.imap_world import PREFIX as IMAP_PREFIX
 from tests.support.imap_world import ImapStack

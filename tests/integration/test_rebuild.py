@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.support.rebuild_world import ALICE, BOB, WEEK, Platform, furnish
 
 from paquebot.blobs import PackWriter, new_ulid
 from paquebot.blobs.marks import REFUSED, Marks
@@ -29,6 +28,7 @@ from paquebot.runtime.postgres.pool import Postgres
 from paquebot.spool import outcomes
 from paquebot.spool.outcomes import RecipientOutcome
 from paquebot.v1.queue_pb2 import DeliverJob
+from tests.support.rebuild_world import ALICE, BOB, WEEK, Platform, furnish
 
 
 async def test_everything_in_a_snapshot_is_restored(platform: Platform) -> None:

@@ -11,9 +11,6 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from tests.support.counted import errors, value
-from tests.support.directory_service import DirectoryService, directory_service, running
-from tests.support.loopback import free_port
 
 from paquebot.recipient_validation import validation as validating
 from paquebot.rpc import (
@@ -42,6 +39,9 @@ from paquebot.v1.recipient_validation_pb2 import (
     Validation,
     Verdict,
 )
+from tests.support.counted import errors, value
+from tests.support.directory_service import DirectoryService, directory_service, running
+from tests.support.loopback import free_port
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ async def test_aliases(service: DirectoryService) -> None:
     assert await verdict(service, "team@example.org") == name(VERDICT_DISABLED)
 
 
-async def test_the_whole_local_part_comes_before_the_subaddress(service: DirectoryService) -> None:
+async def test_the_whole_local_part_has_precedence_over_the_subaddress(service: DirectoryService) -> None:
     await service.domain("example.org")
     await service.account("alice@example.org")
     exact = await service.account("alice+shop@example.org")

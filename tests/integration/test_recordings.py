@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.support.manual_clock import ManualClock
 
 from paquebot.directory.errors import InvalidValue
 from paquebot.queue import Queue, QueueUnavailable
@@ -15,6 +14,7 @@ from paquebot.runtime.engine_settings import NatsSettings
 from paquebot.runtime.settings import Seconds
 from paquebot.v1.directory_pb2 import TranscriptLine
 from paquebot.wire.transcript import SmtpTranscriptFilter
+from tests.support.manual_clock import ManualClock
 
 ACCOUNT = 7
 SECONDS = 20.0
@@ -87,7 +87,7 @@ async def test_the_recorder_gets_the_lines_of_sessions(queue: Queue) -> None:
 async def test_unread_lines_are_limited_and_counted(queue: Queue) -> None:
     recordings = Recordings(queue, "smtp")
     await recordings.listen()
-    recordings.publish(TranscriptLine(recording_id="01R", client=b"before anybody asked"))
+    recordings.publish(TranscriptLine(recording_id="01R", client=b"before the first order"))
     await queue.send(ORDERS, order("01R", ACCOUNT, ORDER_SECONDS))
     await ordered(recordings, "01R")
     for _ in range(100):

@@ -6,8 +6,6 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from tests.support.lying_s3 import Lie, LyingS3
-from tests.support.slow_proxy import SlowProxy
 
 from paquebot.blobs import BlobStore, new_ulid
 from paquebot.blobs.marks import REFUSED, Marks
@@ -17,6 +15,8 @@ from paquebot.runtime.settings import Seconds
 from paquebot.spool import Spool, SpoolSettings, SpoolUnavailable
 from paquebot.spool.refusals import RefusalMarks
 from paquebot.v1.mail_pb2 import Envelope, LocalRecipient
+from tests.support.lying_s3 import Lie, LyingS3
+from tests.support.slow_proxy import SlowProxy
 
 RAW = b"From: a@example.org\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
 

@@ -6,16 +6,16 @@ import asyncio
 import smtplib
 
 import pytest
-from tests.support.imap_wire import connected
-from tests.support.imap_world import ImapStack
-from tests.support.lying_s3 import Lie, LyingS3
-from tests.support.smtp_world import SmtpStack
 
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import load
 from paquebot.smtp_ingress.service import open_server
 from paquebot.smtp_ingress.settings import SmtpIngressSettings
 from paquebot.smtp_ingress.state import Role
+from tests.support.imap_wire import connected
+from tests.support.imap_world import ImapStack
+from tests.support.lying_s3 import Lie, LyingS3
+from tests.support.smtp_world import SmtpStack
 
 RAW = b"From: a@example.org\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
 

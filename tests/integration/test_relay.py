@@ -17,12 +17,6 @@ from pathlib import Path
 import asyncpg
 import pytest
 from prometheus_client import REGISTRY
-from tests.support.directory_service import DirectoryService, directory_service
-from tests.support.dns_server import DnsServer
-from tests.support.loopback import free_port
-from tests.support.lying_s3 import Lie, LyingS3
-from tests.support.remote_host import DROP, SILENT, RemoteHost
-from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
@@ -43,6 +37,12 @@ from paquebot.spool import Spool
 from paquebot.spool.outcomes import RecipientOutcome
 from paquebot.v1.mail_pb2 import NOTIFY_DELAY, NOTIFY_NEVER, NOTIFY_SUCCESS, RET_HDRS, Client, Envelope, RemoteRecipient
 from paquebot.v1.queue_pb2 import DeliverEntry, DeliverJob, HeldJob, RelayJob
+from tests.support.directory_service import DirectoryService, directory_service
+from tests.support.dns_server import DnsServer
+from tests.support.loopback import free_port
+from tests.support.lying_s3 import Lie, LyingS3
+from tests.support.remote_host import DROP, SILENT, RemoteHost
+from tests.support.roles import let_roles_log_in, role_dsn
 
 ROLE = "paquebot_relay"
 RAW = b"From: alice@example.org\r\nTo: a@example.net\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
@@ -316,7 +316,7 @@ async def test_an_attempt_settled_twice_is_scheduled_and_reported_once(post: Pos
     assert len(await post.reports(blobs, 1)) == 1
 
 
-async def test_what_expires_goes_back_to_its_sender(post: Post, blobs: BlobStore) -> None:
+async def test_an_expired_message_is_returned_to_its_sender(post: Post, blobs: BlobStore) -> None:
     async with post.host({"RCPT": "451 4.2.0 Later"}), post.relay(PAQUEBOT_RELAY_LIFETIME="2s"):
         await post.accept("a@example.net")
         await post.until_outcomes({"a": RecipientOutcome.BOUNCED})
@@ -398,7 +398,7 @@ async def test_a_notification_to_a_sender_elsewhere_is_relayed(post: Post) -> No
             assert b"multipart/report" in host.messages[0].content
 
 
-async def test_a_domain_without_mail_bounces_at_once(post: Post, blobs: BlobStore) -> None:
+async def test_a_domain_without_mail_bounces_immediately(post: Post, blobs: BlobStore) -> None:
     post.dns.set_zone("example.com", "@ MX 0 .")  # RFC 7505
     async with post.relay():
         await post.accept("a@example.com")

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
-from tests.support.relay_fixtures import TIMEOUTS, authority, handshake, outgoing
 
 from paquebot.relay.message import RelayRecipient
 from paquebot.relay.outcome import Host, HostUnusable, Outcomes, RelayResult
@@ -21,6 +20,7 @@ from paquebot.relay.smtp_client.form import FormRules
 from paquebot.relay.smtp_client.session import ClientSession
 from paquebot.relay.smtp_client.transaction import ClientTransaction
 from paquebot.wire.sasl import Credentials
+from tests.support.relay_fixtures import TIMEOUTS, authority, handshake, outgoing
 
 CONTENT = "From: é@example.org\r\nSubject: x\r\n\r\n.\r\n..two dots\r\nßtraße\r\n".encode()
 

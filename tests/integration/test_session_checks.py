@@ -10,12 +10,6 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 from grpc.aio import server as grpc_server
-from tests.dialogues.dialogue import client_tls
-from tests.support.directory_service import DirectoryService, directory_service, nats_login
-from tests.support.imap_wire import connected
-from tests.support.imap_world import PASSWORD, ImapStack
-from tests.support.smtp_world import PASSWORD as SUBMISSION_PASSWORD
-from tests.support.smtp_world import SmtpStack
 
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.queue import Queue
@@ -35,6 +29,12 @@ from paquebot.runtime.engine_settings import DirectoryClientSettings, NatsSettin
 from paquebot.runtime.settings import Seconds, load
 from paquebot.smtp_ingress.state import Role
 from paquebot.v1 import directory_pb2 as pb
+from tests.dialogues.dialogue import client_tls
+from tests.support.directory_service import DirectoryService, directory_service, nats_login
+from tests.support.imap_wire import connected
+from tests.support.imap_world import PASSWORD, ImapStack
+from tests.support.smtp_world import PASSWORD as SUBMISSION_PASSWORD
+from tests.support.smtp_world import SmtpStack
 
 ALICE = "alice@example.org"
 SECONDS = 20.0

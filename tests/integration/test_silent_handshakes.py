@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from paquebot.smtp_ingress.state import Role
 from tests.dialogues.dialogue import client_tls
 from tests.support import counted
 from tests.support.imap_world import ImapStack
 from tests.support.smtp_world import SmtpStack
-
-from paquebot.smtp_ingress.state import Role
 
 
 @contextlib.asynccontextmanager

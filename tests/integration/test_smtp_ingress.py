@@ -8,9 +8,6 @@ import smtplib
 from email.message import EmailMessage
 
 import pytest
-from tests.dialogues.dialogue import client_tls
-from tests.support.loopback import free_port
-from tests.support.smtp_world import PASSWORD, SmtpStack
 
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import SettingsError, load
@@ -21,6 +18,9 @@ from paquebot.smtp_ingress.settings import SmtpIngressSettings
 from paquebot.smtp_ingress.state import Role
 from paquebot.wire.smtp.commands import Verb
 from paquebot.wire.smtp.replies import Reply
+from tests.dialogues.dialogue import client_tls
+from tests.support.loopback import free_port
+from tests.support.smtp_world import PASSWORD, SmtpStack
 
 
 def _message(subject: str, *, body: str = "hello\n.\nend\n") -> EmailMessage:

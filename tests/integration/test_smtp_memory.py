@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.support.smtp_world import SmtpStack
 
 from paquebot.runtime.settings import parse_bytes
+from tests.support.smtp_world import SmtpStack
 
 _CHART = Path(__file__).parents[2] / "charts" / "paquebot" / "values.yaml"
 _MIB = 2**20
@@ -124,7 +124,7 @@ def incompressible(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["values", "values-minimal", "values-production"])
-def test_every_memory_limit_of_the_chart_has_room_for_what_the_docs_count(name: str) -> None:
+def test_every_memory_limit_of_the_chart_covers_the_memory_in_the_docs(name: str) -> None:
     """docs/hostile-input.md, "Memory of smtp_ingress"."""
     values = yaml.safe_load(_CHART.read_text())["smtpIngress"]
     values |= yaml.safe_load(_CHART.with_name(f"{name}.yaml").read_text())["smtpIngress"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.rebuild_world import ALICE, BOB, Platform, furnish
 
 from paquebot.blobs import BlobsUnavailable
 from paquebot.janitor.snapshots import objects as snapshot_objects
 from paquebot.mailstore import Flag, FlagOp
 from paquebot.mailstore.mailboxes.names import INBOX_ID
 from paquebot.mailstore.uid_ceilings import UID_ROOM
+from tests.support.rebuild_world import ALICE, BOB, Platform, furnish
 
 
 async def test_the_ceiling_holds_and_moves_with_the_snapshots(platform: Platform) -> None:

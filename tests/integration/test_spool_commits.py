@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from tests.support.slow_proxy import SlowProxy
 
 from paquebot.blobs import BlobStore
 from paquebot.blobs.pack import compress
@@ -19,6 +18,7 @@ from paquebot.spool.committer import Committer
 from paquebot.spool.scheduler import CommitLimits
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
 from paquebot.v1.summary_pb2 import MessageSummary
+from tests.support.slow_proxy import SlowProxy
 
 NEVER = 3600.0
 LARGE = 20_000

@@ -59,7 +59,7 @@ async def test_recipients_at_one_domain_are_split_into_jobs_that_fit(spool: Spoo
     assert (await stream.counts(queue)).total("relay.") == 5
 
 
-async def test_the_queue_refuses_what_is_too_large(queue: Queue) -> None:
+async def test_the_queue_refuses_a_job_that_is_too_large(queue: Queue) -> None:
     large = Publication("deliver.ready.x", bytes(queue.max_payload + 1))
     small = Publication("deliver.ready.x", b"small")
     with pytest.raises(QueueTooLarge):

@@ -7,9 +7,6 @@ import datetime
 
 import asyncpg
 import pytest
-from tests.support.bad_rows import spoil, spoil_mailbox
-from tests.support.counted import value
-from tests.support.rebuild_world import ALICE, BOB, Platform
 
 from paquebot.blobs import BlobsUnavailable
 from paquebot.janitor.run import RunResult, run
@@ -24,6 +21,9 @@ from paquebot.mailstore.uid_ceilings import within_uid_ceilings
 from paquebot.mailstore.upkeep import figures
 from paquebot.runtime.postgres.pool import PostgresTroubled
 from paquebot.v1.snapshot_pb2 import SnapshotMessage
+from tests.support.bad_rows import spoil, spoil_mailbox
+from tests.support.counted import value
+from tests.support.rebuild_world import ALICE, BOB, Platform
 
 CAROL = 3
 _INFINITE = "SELECT count(*) FROM mailstore.messages WHERE NOT isfinite(internal_date) OR NOT isfinite(save_date)"

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
+
+from paquebot.cli.up.layout import SERVICES
 from tests.e2e.platforms import Platform, free_ports, running
 from tests.monitoring.prometheus_server import Prometheus, scraping
 from tests.monitoring.traffic import ABROAD, REMOTE, flowing
 from tests.support.dns_server import DnsServer
 from tests.support.remote_host import RemoteHost
-
-from paquebot.cli.up.layout import SERVICES
 
 DOMAIN = "watched.test"
 

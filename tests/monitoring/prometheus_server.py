@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from tests.e2e.platforms import until
 from tests.support.loopback import free_port
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from tests.monitoring.prometheus_server import CHART, NAMESPACE, RULES
 
 DASHBOARDS = sorted((CHART / "dashboards").glob("*.json"))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
+
 from tests.chart.rendering import render
 from tests.monitoring.queries import DASHBOARDS, load, rules
 

@@ -7,16 +7,16 @@ import re
 from functools import partial
 
 import pytest
-from tests.e2e.platforms import until
-from tests.monitoring.conftest import Watched
-from tests.monitoring.prometheus_server import Prometheus, Refused, needs_prometheus
-from tests.monitoring.queries import DASHBOARDS, alerts, dashboard_queries, load, rules, selectors, substituted
-from tests.monitoring.traffic import ABROAD
 
 from paquebot.janitor.settings import JanitorSettings
 from paquebot.janitor.stores import open_stores
 from paquebot.queue import backlog
 from paquebot.runtime.settings import load as load_settings
+from tests.e2e.platforms import until
+from tests.monitoring.conftest import Watched
+from tests.monitoring.prometheus_server import Prometheus, Refused, needs_prometheus
+from tests.monitoring.queries import DASHBOARDS, alerts, dashboard_queries, load, rules, selectors, substituted
+from tests.monitoring.traffic import ABROAD
 
 pytestmark = needs_prometheus
 SECONDS = 60.0

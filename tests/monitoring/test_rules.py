@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from tests.chart.rendering import MONITORING, NAMESPACE, render
 from tests.monitoring.prometheus_server import RULES, needs_prometheus
 from tests.monitoring.queries import alerts, rules

@@ -11,8 +11,6 @@ from typing import Any
 
 import asyncpg
 from grpc.aio import Channel
-from tests.support import roles
-from tests.support.loopback import free_port
 
 from paquebot.cli.engines.nats import NatsEngine
 from paquebot.recipient_validation.service import NAME, main
@@ -25,6 +23,8 @@ from paquebot.runtime.process.health import Health
 from paquebot.runtime.process.service import Context
 from paquebot.runtime.settings import Seconds, load
 from paquebot.v1 import directory_pb2 as pb
+from tests.support import roles
+from tests.support.loopback import free_port
 
 ADMIN_TOKEN = "the admin token of tests"
 ROLE = "paquebot_recipient_validation"

@@ -1,7 +1,7 @@
 """Strategies for what a client may send: every command, with arguments of every kind, complete and broken.
 
 A command is a list of pieces: bytes of its lines, and literals. No piece leaves the server waiting for bytes that do
-not come: a literal has as many as it says, and IDLE and AUTHENTICATE are ended by their next line.
+not come: a literal has as many as it announces, and the next line ends IDLE and AUTHENTICATE.
 """
 
 from __future__ import annotations

@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
-from tests.support.imap_world import ImapStack, Reader
-
 from paquebot.blobs import BlobStore, PackWriter, new_ulid
 from paquebot.blobs.pack import compress
 from paquebot.mailstore import Delivery, NewMessage
 from paquebot.message import summarise
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
+from tests.support.imap_world import ImapStack, Reader
 
 
 async def packed(store: BlobStore, messages: Sequence[bytes], damaged: Sequence[int] = ()) -> list[BlobRef]:

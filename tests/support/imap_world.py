@@ -16,9 +16,6 @@ from pathlib import Path
 
 import asyncpg
 import urllib3
-from tests.support.directory_service import DirectoryService, directory_service, nats_login
-from tests.support.mailstores import Mailstore
-from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
@@ -35,6 +32,9 @@ from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import Seconds, Secret, load
 from paquebot.spool import Spool, SpoolSettings
+from tests.support.directory_service import DirectoryService, directory_service, nats_login
+from tests.support.mailstores import Mailstore
+from tests.support.roles import let_roles_log_in, role_dsn
 
 PASSWORD = "secret of tests"
 DOMAIN = "imap.test"
@@ -53,7 +53,7 @@ class Reader:
 
 @dataclass(slots=True)
 class ImapStack:
-    """What all IMAP tests share."""
+    """The stack that all IMAP tests share."""
 
     environ: dict[str, str]
     directory: DirectoryService

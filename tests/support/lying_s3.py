@@ -22,13 +22,13 @@ _DENIED = b"""\
 
 
 class Lie(enum.Enum):
-    """What is wrong."""
+    """The kinds of wrong answers."""
 
     NONE = "nothing"
     FLIP = "one bit of each body"
     CUT = "the connection ends in the middle of each body"
-    SHORT = "each body lacks its last bytes, and its header says so"
-    LONG = "each body has additional bytes, and its header says so"
+    SHORT = "each body lacks its last bytes, and its header has the shorter length"
+    LONG = "each body has additional bytes, and its header has the longer length"
     OTHER_RANGE = "another range than requested, and the header names it"
     SHIFTED = "another range than requested, and the header names the requested one"
     WHOLE = "the whole object instead of a range"

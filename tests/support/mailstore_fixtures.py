@@ -6,13 +6,13 @@ import datetime
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.support.mailstores import Mailstore
 
 from paquebot.blobs import new_ulid
 from paquebot.mailstore import NO_FLAGS, Delivery, Flag, MailstoreLimits, NewMessage
 from paquebot.runtime.postgres.pool import Postgres
 from paquebot.v1.mail_pb2 import COMPRESSION_ZSTD, BlobRef
 from paquebot.v1.summary_pb2 import MessageSummary
+from tests.support.mailstores import Mailstore
 
 WHEN = datetime.datetime(2024, 2, 29, 12, 30, 15, tzinfo=datetime.UTC)
 PREFIX = b"Return-Path: <a@example.org>\r\n"

@@ -18,10 +18,6 @@ from typing import TypeVar
 
 import asyncpg
 import urllib3
-from tests.dialogues.dialogue import client_tls
-from tests.support.directory_service import DirectoryService, directory_service, nats_login
-from tests.support.mailstores import Mailstore
-from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
@@ -37,6 +33,10 @@ from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.settings import Seconds, Secret, load
 from paquebot.spool import Spool, SpoolSettings
+from tests.dialogues.dialogue import client_tls
+from tests.support.directory_service import DirectoryService, directory_service, nats_login
+from tests.support.mailstores import Mailstore
+from tests.support.roles import let_roles_log_in, role_dsn
 
 PASSWORD = "secret of tests"
 DOMAIN = "pop3.test"
@@ -60,7 +60,7 @@ class Reader:
 
 @dataclass(slots=True)
 class Pop3Stack:
-    """What all POP3 tests share."""
+    """The stack that all POP3 tests share."""
 
     environ: dict[str, str]
     directory: DirectoryService

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from tests.support.mailstores import Mailstore
-from tests.support.roles import let_roles_log_in, role_dsn
 
 from paquebot.blobs import BlobStore
 from paquebot.delivery import entries
@@ -29,6 +27,8 @@ from paquebot.runtime.settings import Seconds, Secret
 from paquebot.spool import Spool
 from paquebot.v1.mail_pb2 import Envelope, LocalRecipient, RemoteRecipient
 from paquebot.v1.queue_pb2 import DeliverJob
+from tests.support.mailstores import Mailstore
+from tests.support.roles import let_roles_log_in, role_dsn
 
 ALICE, BOB = 1, 2
 WEEK = 7 * 86400.0
@@ -36,7 +36,7 @@ WEEK = 7 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What the tests do to mail, as the services do it."""
+    """The operations of tests on mail, as the services do them."""
 
     stores: Stores
     janitor: Stores

@@ -12,7 +12,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from tests.support.remote_host import RemoteHost
 
 from paquebot.message import MAX_LINE
 from paquebot.relay.byte_shares import ByteShares
@@ -26,6 +25,7 @@ from paquebot.runtime.settings import Seconds
 from paquebot.runtime.shares.gate import ByteGate
 from paquebot.wire.sasl import Credentials
 from paquebot.wire.smtp.parameters import Ret
+from tests.support.remote_host import RemoteHost
 
 SHORT = Seconds(0.3)
 TIMEOUTS = SmtpTimeouts(*(Seconds(5.0),) * 7, starttls=Seconds(5.0))

@@ -1,4 +1,4 @@
-"""The other side of the relay in tests: an SMTP server that does what a script says, well or badly.
+"""The other side of the relay in tests: an SMTP server that follows a script, with correct or wrong replies.
 
 `on` maps a phase (CONNECT, EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, MESSAGE, RSET, NOOP, QUIT) to its answer: text
 (CRLF is added), DROP (close without a reply), RESET (the client sees a reset connection), SILENT (never answer),

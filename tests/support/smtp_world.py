@@ -15,7 +15,6 @@ from pathlib import Path
 
 import asyncpg
 import urllib3
-from tests.support.directory_service import DirectoryService, directory_service, nats_login
 
 from paquebot.blobs import BlobStore, decode_entry
 from paquebot.cli.engines.nats import NatsEngine
@@ -33,6 +32,7 @@ from paquebot.smtp_ingress.settings import SmtpIngressSettings
 from paquebot.v1 import directory_pb2 as pb
 from paquebot.v1.mail_pb2 import BlobRef, Envelope
 from paquebot.v1.queue_pb2 import DeliverJob, RelayJob
+from tests.support.directory_service import DirectoryService, directory_service, nats_login
 
 PASSWORD = "paquebot of tests"
 HOSTNAME = "mx.paquebot.test"

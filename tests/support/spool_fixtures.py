@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 from nats.js import JetStreamContext
-from tests.support.lying_s3 import LyingS3
 
 from paquebot.blobs import BlobStore
 from paquebot.cli.engines.nats import NatsEngine
@@ -17,6 +16,7 @@ from paquebot.runtime.engine_settings import NatsSettings, PostgresSettings, S3S
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.settings import Seconds, Secret
 from paquebot.spool import Spool, SpoolSettings
+from tests.support.lying_s3 import LyingS3
 
 
 @pytest.fixture

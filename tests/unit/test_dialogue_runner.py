@@ -1,4 +1,4 @@
-"""The dialogue runner: what it accepts, and that it points at the script's line when it does not."""
+"""The dialogue runner: the steps that it accepts, and failures that point at the script's line."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from tests.dialogues.dialogue import DialogueFailed, Endpoint, load, play
 
 

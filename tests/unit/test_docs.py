@@ -1,4 +1,4 @@
-"""What the documents name exists: log events, metrics, commands, make targets, settings, files, modules and links."""
+"""All names in the documents exist: log events, metrics, commands, make targets, settings, files, modules, links."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "services" / "paquebot"
 PAGES = sorted(
     {*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("charts/**/*.md"), *ROOT.glob("deploy/*.md")}
-    - {*ROOT.glob("docs/decisions/*.md"), ROOT / "CHANGELOG.md"}  # they speak of their time
+    - {*ROOT.glob("docs/decisions/*.md"), ROOT / "CHANGELOG.md"}  # they describe the past
 )
 RULES = sorted(ROOT.glob("charts/paquebot/rules/*.yaml"))
 RUNBOOKS = sorted(ROOT.glob("docs/runbooks/*.md"))
@@ -143,7 +143,7 @@ def test_log_events_and_words_of_the_code_exist(page: Path) -> None:
 
 
 @pages(RUNBOOKS)
-def test_what_a_runbook_greps_in_a_log_is_in_the_name_of_an_event(page: Path) -> None:
+def test_text_that_a_runbook_greps_in_a_log_is_in_the_name_of_an_event(page: Path) -> None:
     events, _ = log_calls()
     for line in spans(page.read_text("utf-8")):
         for options, pattern in re.findall(r"logs .*\| grep ((?:-\w+ )*)('[^']*'|\"[^\"]*\"|\S+)", line):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS
 

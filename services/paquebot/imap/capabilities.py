@@ -27,7 +27,7 @@ _LOGGED_IN = (
     "BINARY",
 )
 ENABLEABLE = frozenset({"CONDSTORE", "QRESYNC"})
-"""What ENABLE accepts (RFC 5161, RFC 7162 §3.1.8 and §3.2.3)."""
+"""The capabilities that ENABLE accepts (RFC 5161, RFC 7162 §3.1.8 and §3.2.3)."""
 
 
 def before_login(*, tls: bool, starttls: bool) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the sessions of a process share."""
+"""The context that the sessions of a process share."""
 
 from dataclasses import dataclass
 

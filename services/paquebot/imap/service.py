@@ -66,7 +66,7 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
 async def _open_context(
     settings: ImapSettings, health: Health, tls: ServerTls | None, stack: contextlib.AsyncExitStack
 ) -> ServerContext:
-    """What all sessions share; `stack` closes it."""
+    """The context that all sessions share; `stack` closes it."""
     queue = await Queue.open(settings.nats, NAME)
     stack.push_async_callback(queue.close)
     blobs = BlobStore(settings.s3)

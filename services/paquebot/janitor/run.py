@@ -20,7 +20,7 @@ _log = Log("paquebot.janitor")
 
 @dataclass(slots=True)
 class RunResult:
-    """What a run did, and what it skipped."""
+    """The result of a run, and what it skipped."""
 
     record: dict[str, Any] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)

@@ -39,7 +39,7 @@ _RECORDS_START = ORPHANED + "looked-to"
 
 @dataclass(slots=True)
 class SweepResult:
-    """What a sweep did."""
+    """The result of a sweep."""
 
     packs: int = 0
     deleted_packs: int = 0

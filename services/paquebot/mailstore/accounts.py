@@ -17,7 +17,7 @@ _CHUNK = 5000
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an account has stored."""
+    """The stored bytes and messages of an account."""
 
     total_size: int
     """Bytes of all its messages; a copy counts again."""

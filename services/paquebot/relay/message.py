@@ -162,7 +162,7 @@ class OutgoingMessage:
             return await asyncio.to_thread(scan)
 
     def pieces(self, content: bytes, rules: ConversionRules | None) -> Iterator[bytes]:
-        """What is sent, in pieces that end inside no line end; `content` is from `opened`. Rules must be the last one
+        """The bytes to send, in pieces that split no line end; `content` is from `opened`. Rules must be the last one
         of `converted_size`."""
         if rules is None:
             return pieces(content, [])

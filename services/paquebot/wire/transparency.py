@@ -25,6 +25,6 @@ def dot_stuffed(pieces: Iterable[bytes]) -> Generator[bytes, None, None]:
 
 
 def add_transparency(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """What an SMTP client sends after 354: the content of `pieces`, dot-stuffed, and the end mark."""
+    """The bytes that an SMTP client sends after 354: the content of `pieces`, dot-stuffed, and the end mark."""
     yield from dot_stuffed(pieces)
     yield b".\r\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tests.checks.decisions import all_faults, index
 
 GOOD = """# 0007: Workers are forked

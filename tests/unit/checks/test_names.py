@@ -1,4 +1,4 @@
-"""tests.checks.names: each public class has a name of its own."""
+"""tests.checks.names: each public class has a unique name."""
 
 from __future__ import annotations
 

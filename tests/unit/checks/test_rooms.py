@@ -1,4 +1,4 @@
-"""docs/architecture.md says what is in each room of each package, and names no other."""
+"""docs/architecture.md describes each room of each package, and no other."""
 
 from __future__ import annotations
 

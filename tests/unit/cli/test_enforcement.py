@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import socket
 
-from tests.support.loopback import free_port
-
 from paquebot.cli.roundtrip.command import enforcement
 from paquebot.runtime.settings import Listen
+from tests.support.loopback import free_port
 
 
 def test_a_connection_means_not_enforced() -> None:

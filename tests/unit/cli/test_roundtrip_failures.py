@@ -8,10 +8,10 @@ import socket
 import ssl
 
 import pytest
-from tests.support.loopback import free_port
 
 from paquebot.cli.roundtrip.route import RoundTripLogin, RoundTripRoute, ServiceAddress, client_context
 from paquebot.cli.roundtrip.trip import RoundTripError, _check, _message, _why, round_trip
+from tests.support.loopback import free_port
 
 ALICE, BOB = RoundTripLogin("alice@example.test", "x"), RoundTripLogin("bob@example.test", "x")
 

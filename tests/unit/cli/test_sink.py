@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.manual_clock import ManualClock
 
 from paquebot.cli.sink.record import Recorder
 from paquebot.cli.sink.rules import RecipientRules
 from paquebot.cli.sink.server import Sink, SinkOptions
 from paquebot.runtime.settings import Listen
+from tests.support.manual_clock import ManualClock
 
 CONTENT = "Subject: =?utf-8?Q?Caf=C3=A9?=\r\nX-Mark: 7\r\n\r\n.\r\n..two dots\r\nß\r\n".encode()
 SENDER, RECIPIENT = "alice@example.org", "carol@example.net"

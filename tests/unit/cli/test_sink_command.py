@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.sink_process import sink_process
 from typer.testing import CliRunner
 
 from paquebot.cli.app import app
+from tests.support.sink_process import sink_process
 
 
 @pytest.mark.parametrize(

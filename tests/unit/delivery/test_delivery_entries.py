@@ -1,4 +1,4 @@
-"""From entries to deliveries, and which notifications are due: pure."""
+"""From entries to deliveries and due notifications, without I/O."""
 
 from __future__ import annotations
 

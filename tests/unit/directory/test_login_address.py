@@ -1,4 +1,4 @@
-"""Which address a login means."""
+"""The address of a login name."""
 
 import pytest
 

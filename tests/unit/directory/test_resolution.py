@@ -1,4 +1,4 @@
-"""Aliases followed to their recipients, whatever leads where."""
+"""Aliases resolved to their recipients, in any graph."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def test_the_limits() -> None:
 
 
 async def test_a_graph_that_grows_at_each_level_is_refused_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each alias leads to a hundred others: what is followed is bounded, not a hundred to the tenth."""
+    """Each alias leads to a hundred others: the number of lookups is bounded, not a hundred to the tenth."""
     read = 0
 
     def counting(text: str) -> Address:

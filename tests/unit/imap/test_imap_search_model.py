@@ -181,7 +181,7 @@ async def searched(key: ast.SearchKey, message: StoredMessage, summary: MessageS
 
 
 @pytest.mark.parametrize("piece", [23, 64 * 1024])
-async def test_a_search_finds_what_a_plain_model_finds(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_search_agrees_with_a_plain_model(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     small: Callable[..., Iterator[str]] = functools.partial(text_pieces, piece=piece)
     monkeypatch.setattr(texts_module, "text_pieces", small)
     found = 0

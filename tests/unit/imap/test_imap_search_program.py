@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.counted_work import assert_linear
 
 from paquebot.imap.search.program import leaves, program_of
 from paquebot.wire.imap import ast
+from tests.support.counted_work import assert_linear
 
 Answers = dict[str, bool | None]
 

@@ -228,7 +228,7 @@ def test_uid_range_above_the_last_contains_the_last() -> None:
 
 
 @given(st.sets(st.integers(1, 300), max_size=60), st.lists(st.tuples(st.integers(1, 350), st.integers(1, 350))))
-def test_uid_sets_name_what_a_linear_scan_finds(uids: set[int], ranges: list[tuple[int, int]]) -> None:
+def test_uid_sets_agree_with_a_linear_scan(uids: set[int], ranges: list[tuple[int, int]]) -> None:
     ordered = sorted(uids)
     found = view_of(*ordered).select(sequence(*ranges), uid=True)
     wanted = [number for number, uid in enumerate(ordered, 1) if any(min(pair) <= uid <= max(pair) for pair in ranges)]

@@ -1,4 +1,4 @@
-"""Settings of the compaction: what they default to, and that a wrong one is told."""
+"""Settings of the compaction: their defaults, and faults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_read_from_the_environment() -> None:
     assert (found.enabled, found.saved_packs, found.age) == (False, 16, 86400.0)
     rule = found.rule()
     assert (rule.pack_bytes, rule.share_bytes) == (4 * 2**20, 2**20)
-    assert rule.floor_bytes == 2**20  # no more than what a share may be, whatever a message may be
+    assert rule.floor_bytes == 2**20  # at most the maximum share, for any size of messages
     assert all(name.startswith("PAQUEBOT_JANITOR_") and help_ for name, _, help_ in describe(CompactionSettings))
 
 

@@ -1,4 +1,4 @@
-"""Packs are looked at a group at a time, each once."""
+"""Packs are examined in groups, each once."""
 
 from paquebot.blobs.store import PackInfo
 from paquebot.janitor.indexes import GROUP, in_groups

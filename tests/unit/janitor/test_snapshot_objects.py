@@ -1,4 +1,4 @@
-"""What lies below `snapshots/` is what was written, or it is refused."""
+"""The reader refuses an object below `snapshots/` that differs from what was written."""
 
 from __future__ import annotations
 

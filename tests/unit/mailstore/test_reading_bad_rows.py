@@ -1,4 +1,4 @@
-"""Dates within every program's calendar, and rows that are read one by one where one of them is bad; pure."""
+"""Dates within every program's calendar, and rows read one by one when one of them is bad; without I/O."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from tests.support.counted_work import assert_linear
 
 from paquebot.message import (
     WHOLE,
@@ -41,6 +40,7 @@ from paquebot.message import (
     xtext_decoded,
 )
 from paquebot.message.mime.parameters import disposition, media_type, token
+from tests.support.counted_work import assert_linear
 
 pytestmark = pytest.mark.slow
 

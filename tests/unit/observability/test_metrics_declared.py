@@ -1,4 +1,4 @@
-"""What every service declares: names, label values, series that are there from the start, and the page about them."""
+"""The metrics that every service declares: names, label values, series at the start, and their page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROCESS = {
     *("paquebot_event_loop_delay_seconds", "paquebot_in_flight_bytes", "paquebot_in_flight_limit_bytes"),
 }
 
-# Imports a service as its process does, and tells what was declared and what a scrape would find.
+# Imports a service as its process does, and prints the declared metrics and the series of a scrape.
 SCRAPE = """
 import importlib, json, sys
 importlib.import_module("paquebot." + sys.argv[1] + ".service")
@@ -58,7 +58,7 @@ def scrapes() -> dict[str, Any]:
     return {service: json.loads(process.communicate()[0]) for service, process in running.items()}
 
 
-def test_names_tell_owner_and_unit(scrapes: dict[str, Any]) -> None:
+def test_names_have_owner_and_unit(scrapes: dict[str, Any]) -> None:
     for scrape in scrapes.values():
         for name, one in scrape["declared"].items():
             assert name in PROCESS or name.startswith(tuple(f"paquebot_{owner}_" for owner in OWNERS)), name
@@ -69,7 +69,7 @@ def test_names_tell_owner_and_unit(scrapes: dict[str, Any]) -> None:
             assert not one["help"].endswith("."), name
 
 
-def test_nothing_is_measured_that_is_not_declared(scrapes: dict[str, Any]) -> None:
+def test_every_series_is_declared(scrapes: dict[str, Any]) -> None:
     for scrape in scrapes.values():
         families = {name.removesuffix("_total") for name in scrape["declared"]}
         found = {series["family"] for series in scrape["series"] if series["name"].startswith("paquebot_")}
@@ -106,7 +106,7 @@ def test_process_and_interpreter_are_measured(scrapes: dict[str, Any]) -> None:
         assert wanted <= {series["name"] for series in scrape["series"]}, service
 
 
-def test_page_is_what_the_code_says() -> None:
+def test_page_matches_the_code() -> None:
     generator = [sys.executable, str(ROOT / "docs" / "metrics_catalogue.py")]
     page = subprocess.run(generator, capture_output=True, check=True, text=True).stdout
     assert page == (ROOT / "docs" / "metrics.md").read_text(), "run `make metrics-docs`"

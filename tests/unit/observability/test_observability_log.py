@@ -1,4 +1,4 @@
-"""One line of JSON per event, whatever a peer put into its fields."""
+"""One line of JSON per event, for any content of its fields."""
 
 import json
 import os
@@ -16,7 +16,7 @@ it = log.Log("paquebot.tests")
 
 
 def logged(code: str) -> list[dict[str, Any]]:
-    """What a process writes that runs `code`, in a locale that can write ASCII alone."""
+    """Run `code` in a process with an ASCII locale; return its output."""
     environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-c", PROLOGUE + code]
     ended = subprocess.run(command, env=environ, capture_output=True, timeout=30, check=True)

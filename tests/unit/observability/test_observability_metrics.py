@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 from prometheus_client import REGISTRY
-from tests.support.counted import errors
 
 from paquebot.observability.metrics import engine_call
+from tests.support.counted import errors
 
 
 def counts(call: str) -> tuple[float, float]:

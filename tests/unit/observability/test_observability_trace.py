@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.support.loopback import free_port
 
 from paquebot.observability import trace
+from tests.support.loopback import free_port
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="the extra `trace` is not installed")
 
@@ -29,7 +29,7 @@ UNSAMPLED = PARENT[:-2] + "00"
 def _off_afterwards() -> Iterator[None]:
     yield
     trace.close()
-    # The SDK's threads may still try: they draw from `random`, and what later tests do would not be repeatable.
+    # The SDK's threads may still run: they use `random`, so later tests would not be repeatable.
     for thread in threading.enumerate():
         if thread.name.startswith(("trace-close", "Otel")):
             thread.join(30)
@@ -55,7 +55,7 @@ def test_off_passes_the_parent_through() -> None:
     assert trace.span("step", "") is trace.span("other", "")
 
 
-def test_off_gives_ids_that_nobody_samples() -> None:
+def test_off_gives_ids_that_are_not_sampled() -> None:
     first, second = trace.root("smtp_ingress"), trace.root("smtp_ingress")
     assert first.traceparent != second.traceparent
     assert first.traceparent.endswith("-00")
@@ -110,7 +110,7 @@ def test_the_ratio_decides_at_the_root() -> None:
     assert 100 < sampled < 300
 
 
-def test_failures_are_told_by_their_first_reason() -> None:
+def test_failures_have_their_first_reason() -> None:
     exporter = recording()
     with pytest.raises(ValueError, match="secret"), trace.span("raises", PARENT):
         raise ValueError("secret")
@@ -146,7 +146,7 @@ def test_what_counts_as_sampled(traceparent: str, sampled: bool) -> None:
     assert trace.is_sampled(traceparent) is sampled
 
 
-def test_a_collector_that_is_away_blocks_nobody() -> None:
+def test_an_unavailable_collector_blocks_no_caller() -> None:
     trace.set_up("test", endpoint=f"http://127.0.0.1:{free_port()}", sample=1.0)
     start = time.perf_counter()
     for _ in range(3000):  # more than the queue has room for

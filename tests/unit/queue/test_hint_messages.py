@@ -1,4 +1,4 @@
-"""Hints: as few messages as tell of all accounts, and whom a message is for."""
+"""Hints: the fewest messages for all accounts, and the accounts of a message."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from paquebot.queue import hints
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-def heard(hint: hints.Hint) -> Msg:
+def message_of(hint: hints.Hint) -> Msg:
     return Msg(None, hint.subject, data=hint.payload, headers=hint.headers)  # type: ignore[arg-type]
 
 
 @given(st.dictionaries(st.integers(0, 2**63 - 1), st.sampled_from(["", TRACE]), max_size=30))
 def test_each_account_is_hinted_once_with_its_trace(traces: dict[int, str]) -> None:
-    messages = [heard(hint) for hint in hints.written(traces)]
-    told = [(account_id, hints.trace(message)) for message in messages for account_id in hints.accounts(message)]
-    assert sorted(told) == sorted(traces.items())
+    messages = [message_of(hint) for hint in hints.written(traces)]
+    found = [(account_id, hints.trace(message)) for message in messages for account_id in hints.accounts(message)]
+    assert sorted(found) == sorted(traces.items())
     assert len(messages) <= 1 + sum(1 for trace in traces.values() if trace)
 
 
 @given(st.sets(st.integers(0, 2**63 - 1), min_size=1, max_size=30), st.sampled_from([b"", b"us", b"c0ffee"]))
 def test_a_hint_names_its_publisher(accounts: set[int], source: bytes) -> None:
-    messages = [heard(hint) for hint in hints.written(dict.fromkeys(accounts, ""), source)]
+    messages = [message_of(hint) for hint in hints.written(dict.fromkeys(accounts, ""), source)]
     assert {hints.source(message) for message in messages} == {source}
     assert sorted(account_id for message in messages for account_id in hints.accounts(message)) == sorted(accounts)
 
@@ -52,13 +52,13 @@ def test_messages_are_bounded() -> None:
     ],
 )
 def test_a_malformed_hint_has_no_accounts(subject: str, payload: bytes) -> None:
-    assert hints.accounts(heard(hints.Hint(subject, payload))) == []
+    assert hints.accounts(message_of(hints.Hint(subject, payload))) == []
 
 
 @given(st.frozensets(st.integers(1, 2**63 - 1), min_size=1, max_size=30), st.sampled_from(["password", "removed"]))
 def test_a_hint_about_accounts_is_read_as_it_was_written(accounts: frozenset[int], changed: str) -> None:
     for hint in (hints.DirectoryHint(accounts, changed), hints.DirectoryHint(None, changed)):
-        assert hints.DirectoryHint.read(heard(hint.written())) == hint
+        assert hints.DirectoryHint.read(message_of(hint.written())) == hint
 
 
 @pytest.mark.parametrize("payload", [b"", b"everybody", b"1 x", b"-1", b"\xff", b"9" * 30, "٣".encode()])

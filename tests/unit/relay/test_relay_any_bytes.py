@@ -8,8 +8,6 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.relay_fixtures import handshake, outgoing
-from tests.support.remote_host import DROP, KEEP_THEN_DROP, RESET, SILENT, RemoteHost, then_drop
 
 from paquebot.relay.courier import Courier, CourierResult
 from paquebot.relay.message import RelayRecipient
@@ -23,6 +21,8 @@ from paquebot.relay.smtp_client.pool import SessionPool
 from paquebot.relay.smtp_client.transaction import rcpt_parameters
 from paquebot.runtime.settings import Seconds
 from paquebot.wire.address import Address
+from tests.support.relay_fixtures import handshake, outgoing
+from tests.support.remote_host import DROP, KEEP_THEN_DROP, RESET, SILENT, RemoteHost, then_drop
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ SOON = Seconds(0.1)
 TIMEOUTS = SmtpTimeouts(*(SOON,) * 7, starttls=SOON)
 STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 
-SAID = st.one_of(
+REPLY = st.one_of(
     st.sampled_from(
         [DROP, RESET, SILENT, KEEP_THEN_DROP, "", "250", "250-", "421 x", "354", "550-a\r\n550 b", "999 x"]
     ),
@@ -41,7 +41,7 @@ SAID = st.one_of(
     st.just(then_drop("250 2.0.0 Ok")),
 )
 SCRIPTS = st.dictionaries(
-    st.sampled_from(["CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "MESSAGE", "RSET", "QUIT"]), SAID, max_size=3
+    st.sampled_from(["CONNECT", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "MESSAGE", "RSET", "QUIT"]), REPLY, max_size=3
 )
 OFFERED = st.lists(
     st.one_of(

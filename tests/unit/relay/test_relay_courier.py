@@ -9,10 +9,6 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from tests.support.dns_server import DnsServer
-from tests.support.loopback import free_port
-from tests.support.relay_fixtures import TIMEOUTS, authority, handshake, outgoing
-from tests.support.remote_host import DROP, EXTENSIONS, SILENT, RemoteHost, then_drop
 
 from paquebot.relay.courier import Courier, CourierResult
 from paquebot.relay.message import RelayRecipient
@@ -24,6 +20,10 @@ from paquebot.relay.routing.routes import Routes
 from paquebot.relay.settings import RelayLoadSettings, RetrySettings, RoutingSettings, SmtpClientSettings
 from paquebot.relay.smtp_client.pool import SessionPool
 from paquebot.runtime.settings import Listen, Seconds, Secret
+from tests.support.dns_server import DnsServer
+from tests.support.loopback import free_port
+from tests.support.relay_fixtures import TIMEOUTS, authority, handshake, outgoing
+from tests.support.remote_host import DROP, EXTENSIONS, SILENT, RemoteHost, then_drop
 
 ZONE = "@ MX 10 first\n@ MX 20 second\nfirst A 127.0.0.2\nsecond A 127.0.0.3"
 LOOPBACK = (ip_network("127.0.0.0/8"),)

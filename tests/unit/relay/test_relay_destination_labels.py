@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 from prometheus_client import REGISTRY
-from tests.support.counted import value
 
 from paquebot.relay import metrics
 from paquebot.relay.destination_labels import DestinationLabels
 from paquebot.relay.outcome import RelayResult
 from paquebot.relay.settings import DestinationLabelSettings
+from tests.support.counted import value
 
 METRICS = (
     metrics.DESTINATION_RECIPIENTS,

@@ -11,8 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
-from tests.support.relay_fixtures import TIMEOUTS, outgoing, session_with
-from tests.support.remote_host import EXTENSIONS, RemoteHost
 
 from paquebot.relay.message import RelayRecipient
 from paquebot.relay.metrics import Conversion
@@ -20,6 +18,8 @@ from paquebot.relay.outcome import Host, Outcomes
 from paquebot.relay.smtp_client.form import FormRules, MessageForm, MessageUnsupported
 from paquebot.relay.smtp_client.transaction import ClientTransaction
 from paquebot.wire.smtp.parameters import Body
+from tests.support.relay_fixtures import TIMEOUTS, outgoing, session_with
+from tests.support.remote_host import EXTENSIONS, RemoteHost
 
 HOST = Host("mx.example.net", "192.0.2.1", 25)
 A, B = RelayRecipient("a@example.net"), RelayRecipient("b@example.net")
@@ -144,7 +144,7 @@ async def test_a_long_field_is_folded_though_the_message_is_signed() -> None:
 async def test_converted_messages_are_counted() -> None:
     def counted() -> dict[Conversion, float]:
         name = "paquebot_relay_converted_messages_total"
-        return {change: REGISTRY.get_sample_value(name, {"change": change.value}) or 0 for change in Conversion}
+        return {change: REGISTRY.get_sample_value(name, {"conversion": change.value}) or 0 for change in Conversion}
 
     before = counted()
     async with RemoteHost(extensions=("CHUNKING",)) as remote:
@@ -200,7 +200,7 @@ async def test_a_size_limit_that_only_the_converted_message_exceeds() -> None:  
 # --- UTF-8 ---
 
 
-async def test_only_the_domain_is_not_ascii() -> None:  # RFC 6531 §3.3: an A-label says the same
+async def test_only_the_domain_is_not_ascii() -> None:  # RFC 6531 §3.3: an A-label is equivalent
     async with RemoteHost(extensions=("8BITMIME",)) as remote:
         outcomes = await send(remote, b"Subject: x\r\n\r\nx\r\n", RelayRecipient("a@münchen.example"))
         assert outcomes["a@münchen.example"].status == "2.0.0"

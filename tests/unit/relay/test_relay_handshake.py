@@ -5,6 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from paquebot.relay.outcome import HostUnusable, RelayResult
+from paquebot.relay.settings import TlsPolicy
+from paquebot.relay.smtp_client.tls import TlsMemory, TlsMode
+from paquebot.runtime.settings import Secret
+from paquebot.wire.sasl import Credentials
+from paquebot.wire.smtp.extensions import size_limit
 from tests.support.relay_fixtures import (
     SHORT,
     SHORT_TIMEOUTS,
@@ -16,13 +23,6 @@ from tests.support.relay_fixtures import (
     session_with,
 )
 from tests.support.remote_host import BREAK_TLS, DROP, RESET, SILENT, Answer, RemoteHost, then_drop
-
-from paquebot.relay.outcome import HostUnusable, RelayResult
-from paquebot.relay.settings import TlsPolicy
-from paquebot.relay.smtp_client.tls import TlsMemory, TlsMode
-from paquebot.runtime.settings import Secret
-from paquebot.wire.sasl import Credentials
-from paquebot.wire.smtp.extensions import size_limit
 
 
 @pytest.fixture(scope="session")
@@ -224,12 +224,12 @@ async def test_no_tls_where_it_is_required(script: dict[str, str], certificates:
 BREAKS_AT_STARTTLS: dict[str, Answer] = {
     "hangs up": DROP,
     "resets": RESET,
-    "says nothing": SILENT,
-    "says what is no reply": "SSH-2.0-OpenSSH_9.2",
+    "no reply": SILENT,
+    "not a reply": "SSH-2.0-OpenSSH_9.2",
     "refuses and hangs up": then_drop("454 4.7.0 TLS not available"),
     "closes": "421 4.7.0 TLS not available, closing",
     "hangs up behind 220": then_drop("220 2.0.0 Ready"),
-    "says more in clear": "220 2.0.0 Ready\r\n250 injected",
+    "more replies in clear": "220 2.0.0 Ready\r\n250 injected",
 }
 
 

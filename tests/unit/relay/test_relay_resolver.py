@@ -6,7 +6,6 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
-from tests.support.dns_server import DnsServer
 
 from paquebot.relay.outcome import RelayResult, Unroutable
 from paquebot.relay.routing.addresses import interface_addresses
@@ -14,6 +13,7 @@ from paquebot.relay.routing.resolver import Exchanger, Resolver
 from paquebot.relay.routing.routes import Route, Routes
 from paquebot.relay.settings import RoutingSettings
 from paquebot.runtime.settings import Listen, Network, Seconds
+from tests.support.dns_server import DnsServer
 
 ZONE = """
 @ MX 20 second
@@ -110,7 +110,7 @@ async def test_an_exchanger_without_address_is_skipped(dns: DnsServer) -> None:
         ("onlyus.example.net", "5.4.6"),
     ],
 )
-async def test_what_dns_denies_is_permanent(dns: DnsServer, domain: str, status: str) -> None:
+async def test_a_denial_of_dns_is_permanent(dns: DnsServer, domain: str, status: str) -> None:
     assert await nowhere(dns, domain) == (RelayResult.FAILED, status)
 
 
@@ -144,7 +144,7 @@ async def test_a_null_mx_beside_others_is_ignored(dns: DnsServer) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["failing", "silent"])
-async def test_what_dns_does_not_answer_is_temporary(dns: DnsServer, trouble: str) -> None:
+async def test_a_query_without_an_answer_is_temporary(dns: DnsServer, trouble: str) -> None:
     (dns.failing if trouble == "failing" else dns.silent).update({"example.net", "sick.example.net"})
     assert await nowhere(dns, "example.net") == (RelayResult.DEFERRED, "4.4.3")
     assert await nowhere(dns, "failingmx.example.net") == (RelayResult.DEFERRED, "4.4.3")

@@ -10,10 +10,6 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from tests.support.dns_server import DnsServer
-from tests.support.loopback import free_port
-from tests.support.relay_fixtures import TIMEOUTS, handshake, outgoing, session_with
-from tests.support.remote_host import SILENT, RemoteHost
 
 from paquebot.relay.byte_shares import ByteShares
 from paquebot.relay.courier import Courier, CourierResult
@@ -39,6 +35,10 @@ from paquebot.relay.smtp_client.transaction import ClientTransaction
 from paquebot.runtime.settings import ByteSize, Listen, Seconds
 from paquebot.runtime.shares.budget import OverBudget
 from paquebot.runtime.shares.gate import ByteGate
+from tests.support.dns_server import DnsServer
+from tests.support.loopback import free_port
+from tests.support.relay_fixtures import TIMEOUTS, handshake, outgoing, session_with
+from tests.support.remote_host import SILENT, RemoteHost
 
 pytestmark = pytest.mark.slow
 

@@ -4,8 +4,6 @@ import email
 import re
 
 import pytest
-from tests.support.relay_fixtures import SHORT_TIMEOUTS, TIMEOUTS, outgoing, session_with
-from tests.support.remote_host import DROP, EXTENSIONS, SILENT, Answer, RemoteHost, then_drop
 
 from paquebot.message import pieces
 from paquebot.message.conversion.transfer_encoding import BLOCK
@@ -17,6 +15,8 @@ from paquebot.relay.smtp_client.session import ClientSession, SessionBroken
 from paquebot.relay.smtp_client.transaction import ClientTransaction
 from paquebot.wire.smtp.parameters import Notify, RcptParameters, Ret
 from paquebot.wire.transparency import add_transparency
+from tests.support.relay_fixtures import SHORT_TIMEOUTS, TIMEOUTS, outgoing, session_with
+from tests.support.remote_host import DROP, EXTENSIONS, SILENT, Answer, RemoteHost, then_drop
 
 RAW = b"From: a@example.org\r\nTo: b@example.net\r\n\r\n.\r\n..two\r\nHello\r\n"
 A, B, C = (RelayRecipient(f"{name}@example.net") for name in "abc")

@@ -9,12 +9,12 @@ from typing import Any
 import grpc
 import pytest
 from grpc.aio import Channel, secure_channel
-from tests.support.grpc_certificates import Authority
 
 from paquebot.rpc.credentials import ServerIdentity, reloaded_pems
 from paquebot.rpc.renewed import RenewedChannel
 from paquebot.runtime.engine_settings import GrpcTlsSettings
 from paquebot.runtime.settings import load
+from tests.support.grpc_certificates import Authority
 
 METHOD = "/test.Service/Ask"
 
@@ -59,7 +59,7 @@ async def test_calls_under_way_finish_on_their_channel(tmp_path: Path) -> None:
         await answering.waiting.wait()
         authority.service(tmp_path / "client", "imap")
         second = (tmp_path / "client" / "tls.crt").read_bytes()
-        assert await ask(b"") == first  # it does not look for each call
+        assert await ask(b"") == first  # it does not check the files for each call
         now = 1.0
         assert await ask(b"") == second
         assert not lasting.done()

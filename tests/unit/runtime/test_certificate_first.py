@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.support.loopback import free_port
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.support.manual_clock import ManualClock
 
 from paquebot.runtime.settings import Seconds
 from paquebot.runtime.shares import event_loop
@@ -20,6 +19,7 @@ from paquebot.runtime.shares.event_loop import (
     give_way,
     in_slices,
 )
+from tests.support.manual_clock import ManualClock
 
 SHARE = 0.25
 

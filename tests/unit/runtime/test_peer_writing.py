@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.dialogues.dialogue import client_tls
 
 from paquebot.cli.up.certificate import ensure_certificate
 from paquebot.runtime.net.connection import SLICE, ClientConnection, PeerGone
 from paquebot.runtime.net.sockets import bound
 from paquebot.runtime.net.write_allowance import WriteAllowance
 from paquebot.runtime.settings import Listen
+from tests.dialogues.dialogue import client_tls
 
 _LONG = 45_000_000
 

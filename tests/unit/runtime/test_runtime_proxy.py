@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from prometheus_client import REGISTRY
-from tests.support.proxy_client import v1, v2, v2_local
 
 from paquebot.runtime.net import proxy
 from paquebot.runtime.net.proxy import ClientAddress, Proxies, ProxyResult, ProxySettings
 from paquebot.runtime.settings import Seconds, SettingsError, load
+from tests.support.proxy_client import v1, v2, v2_local
 
 PEER, PORT = "127.0.0.1", 40000
 CLIENT = ClientAddress("192.0.2.7", 56324)
@@ -66,7 +66,7 @@ async def asked(
 
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("header", HEADERS)
-async def test_header_in_one_piece_leaves_what_follows(
+async def test_header_in_one_piece_leaves_the_following_bytes(
     pair: tuple[socket.socket, socket.socket], header: bytes, tls: bool
 ) -> None:
     ours, theirs = pair
@@ -205,9 +205,9 @@ def test_trusted_addresses() -> None:
 
 
 def test_no_address_is_trusted_by_default() -> None:
-    nobody = Proxies(load(ProxySettings, {}))
-    assert not nobody
-    assert not nobody.trusts("127.0.0.1")
+    default = Proxies(load(ProxySettings, {}))
+    assert not default
+    assert not default.trusts("127.0.0.1")
 
 
 def test_wrong_settings_are_reported() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support.loopback import free_port
 
 pytestmark = pytest.mark.slow

@@ -6,10 +6,10 @@ import socket
 from contextlib import ExitStack
 
 import pytest
-from tests.support.loopback import free_port
 
 from paquebot.runtime.net.sockets import bound, port_of
 from paquebot.runtime.settings import Listen
+from tests.support.loopback import free_port
 
 
 def served(host: str, port: int) -> bool:

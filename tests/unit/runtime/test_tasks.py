@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.counted import value
 
 import paquebot
 from paquebot.runtime.process.tasks import background, watch_loop_errors
+from tests.support.counted import value
 
 pytestmark = pytest.mark.slow
 

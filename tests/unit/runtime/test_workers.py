@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.loopback import free_port
-from tests.unit.runtime.test_service_process import ended, start
 
 from paquebot.observability.metrics import Across, gauge
 from paquebot.runtime.process.health_aggregator import merged
+from tests.support.loopback import free_port
+from tests.unit.runtime.test_service_process import ended, start
 
 pytestmark = pytest.mark.slow
 

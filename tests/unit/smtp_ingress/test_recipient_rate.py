@@ -1,4 +1,4 @@
-"""The rate limit of recipients: per account, at once and per hour."""
+"""The rate limit of recipients per account: a burst, and a number per hour."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_accounts_without_recipients_for_an_hour_are_dropped() -> None:
 
 
 def test_old_accounts_are_not_looked_for_at_each_recipient() -> None:
-    """A look for old accounts is a look at all of them."""
+    """A search for old accounts reads all of them."""
     now = [0.0]
     rates = RecipientRates(lambda: now[0])
     for account in range(recipient_rate._MAX_ACCOUNTS):

@@ -12,7 +12,7 @@ _REPLY = Reply(250, "2.0.0", "x" * 100)
 
 
 class Wire(asyncio.Transport):
-    """Takes what is written, and is full from `most` bytes on."""
+    """Accepts writes, and is full from `most` bytes on."""
 
     def __init__(self, protocol: SmtpConnection, most: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Wire(asyncio.Transport):
         self.aborted = False
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """`most` it is."""
+        """Ignore the limits: `most` applies."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += len(data)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from paquebot.wire.cursor import ALPHA, DIGITS, END, Cursor, GrammarError
 
 
-def test_it_moves_only_over_what_it_takes() -> None:
+def test_it_moves_only_over_the_bytes_that_it_takes() -> None:
     cur = Cursor(b"ab 12xyz")
     assert not cur.take(b"b")
     assert cur.take(b"a")

@@ -7,7 +7,6 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.imap_feed import assembled, feed, logged_in
 
 from paquebot.wire.imap import (
     DEFAULT_LIMITS,
@@ -24,6 +23,7 @@ from paquebot.wire.imap import (
     ast,
     parse_command,
 )
+from tests.support.imap_feed import assembled, feed, logged_in
 
 SMALL = ImapLimits(
     line_before_login=40,

@@ -6,7 +6,6 @@ import datetime
 from typing import get_args
 
 import pytest
-from tests.support.imap_feed import feed, parsed
 
 from paquebot.wire.imap import (
     COMMAND_STATES,
@@ -20,6 +19,7 @@ from paquebot.wire.imap import (
 from paquebot.wire.imap.ast import AppendMessage, SearchReturn, StatusItem, StoreMode
 from paquebot.wire.imap.mailbox_name import NO_NAME
 from paquebot.wire.imap.sequence_set import SAVED_RESULT, SeqRange, SequenceSet
+from tests.support.imap_feed import feed, parsed
 
 
 def numbers(*ranges: tuple[int | None, int | None]) -> SequenceSet:

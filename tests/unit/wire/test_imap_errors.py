@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.imap_feed import assembled, parsed
 
 from paquebot.wire.imap import DEFAULT_LIMITS, AssembledCommand, BadSyntax, Literal, ast, parse_command
+from tests.support.imap_feed import assembled, parsed
 
 WRONG = [
     (b"", None, "a tag", 0),

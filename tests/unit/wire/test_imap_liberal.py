@@ -6,9 +6,9 @@ Each case has the octets of a client and the same command by the grammar of RFC 
 from __future__ import annotations
 
 import pytest
-from tests.support.imap_feed import feed, parsed
 
 from paquebot.wire.imap import Complete, ast, parse_command
+from tests.support.imap_feed import feed, parsed
 
 MEANT = [
     # more spaces than one, and at the ends of lists and lines

@@ -8,7 +8,6 @@ import time
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.support.imap_feed import parsed
 
 from paquebot.wire.imap import (
     ListPatterns,
@@ -24,6 +23,7 @@ from paquebot.wire.imap import (
 )
 from paquebot.wire.imap.mailbox_name import MAX_LEVELS, MAX_NAME_OCTETS, decode_mutf7
 from paquebot.wire.imap.sequence_set import SeqRange
+from tests.support.imap_feed import parsed
 
 # --- names -----------------------------------------------------------------------------------------------
 

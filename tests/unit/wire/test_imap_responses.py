@@ -7,7 +7,6 @@ import datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.imap_feed import parsed
 
 from paquebot.wire.imap import FetchResponse, ast, internal_date, response_codes, responses
 from paquebot.wire.imap.ast import (
@@ -20,6 +19,7 @@ from paquebot.wire.imap.ast import (
     SectionSpecifier,
     StatusItem,
 )
+from tests.support.imap_feed import parsed
 
 # --- strings ---------------------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from tests.support.imap_feed import parsed
 
 from paquebot.wire.imap import BadSyntax, ast, item_name, section_text
 from paquebot.wire.imap.ast import (
@@ -39,6 +38,7 @@ from paquebot.wire.imap.ast import (
     StoreMode,
 )
 from paquebot.wire.imap.sequence_set import SAVED_RESULT, SeqRange, SequenceSet
+from tests.support.imap_feed import parsed
 
 FIRST_OF_FEBRUARY = datetime.date(1994, 2, 1)
 SEEN = SearchFlag("\\Seen", True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime
 
-from tests.support.imap_feed import feed
-
 from paquebot.v1.summary_pb2 import Address, BodyPart, ImapEnvelope, Parameter
 from paquebot.wire.imap import Command, Complete, FetchResponse, ast, parse_command, response_codes, responses
 from paquebot.wire.imap.ast import FetchItem, FetchSection, Section, SectionSpecifier, StoreMode
 from paquebot.wire.imap.sequence_set import SeqRange, SequenceSet
+from tests.support.imap_feed import feed
 
 CLIENT = (
     b"a001 login mrc secret\r\n"

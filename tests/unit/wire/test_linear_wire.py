@@ -10,7 +10,6 @@ import base64
 from collections.abc import Callable
 
 import pytest
-from tests.support.counted_work import assert_linear
 
 from paquebot.imap.mailbox_view.view import View, parse_flags
 from paquebot.mailstore import FlagRows, RecentRange
@@ -45,6 +44,7 @@ from paquebot.wire.smtp.parameters import parse_mail_parameters, parse_rcpt_para
 from paquebot.wire.smtp.replies import join_reply, parse_reply_line
 from paquebot.wire.smtp.xtext import decode_utf8_xtext, decode_xtext
 from paquebot.wire.transparency import add_transparency
+from tests.support.counted_work import assert_linear
 
 pytestmark = pytest.mark.slow
 

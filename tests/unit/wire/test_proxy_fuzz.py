@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.proxy_client import Tlv, v1, v2, with_crc32c
 
 from paquebot.wire.cursor import GrammarError
 from paquebot.wire.proxy import MAX_HEADER, SIGNATURE, Endpoint, NeedMore, NoHeader, ProxyHeader, read_header
+from tests.support.proxy_client import Tlv, v1, v2, with_crc32c
 
 _addresses = st.one_of(
     st.tuples(st.ip_addresses(v=4), st.ip_addresses(v=4)), st.tuples(st.ip_addresses(v=6), st.ip_addresses(v=6))

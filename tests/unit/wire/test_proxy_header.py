@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.proxy_client import Tlv, v1, v2, with_crc32c
 
 from paquebot.wire.cursor import GrammarError
 from paquebot.wire.proxy import (
@@ -18,6 +17,7 @@ from paquebot.wire.proxy import (
     is_of_header,
     read_header,
 )
+from tests.support.proxy_client import Tlv, v1, v2, with_crc32c
 
 CLIENT, SERVER = Endpoint("192.0.2.7", 56324), Endpoint("198.51.100.1", 25)
 CLIENT6, SERVER6 = Endpoint("2001:db8::7", 1), Endpoint("2001:db8::1", 65535)

@@ -31,7 +31,7 @@ Key = tuple[str, int]
 
 
 def extra_bytes(message: StoredMessage) -> int:
-    """What is reserved besides a message's own bytes: those of its whole summary, if one may be needed."""
+    """The bytes to reserve besides the message's own: those of its whole summary, if one may be needed."""
     if not message.summary or is_surely_whole(message.summary):
         return 0
     try:

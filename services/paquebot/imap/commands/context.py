@@ -1,4 +1,4 @@
-"""What the handler of a command may use: the context of its session, without the session's loop."""
+"""The context of a command's handler: that of its session, without the session's loop."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class CommandContext:
         return self.connection.tls_version is not None
 
     def capabilities(self, state: SessionState) -> tuple[str, ...]:
-        """What the server announces in this state."""
+        """The capabilities that the server announces in this state."""
         if isinstance(state, NotAuthenticated):
             return capabilities.before_login(tls=self.tls, starttls=self.server.tls is not None)
         return capabilities.after_login(self.server.limits.append)

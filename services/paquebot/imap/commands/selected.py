@@ -71,8 +71,8 @@ async def _expunged(context: CommandContext, state: Selected, uids: Sequence[int
 
 
 async def _changes_of_others(context: CommandContext, state: Selected, mod_seq: int) -> updates.UpdateLines:
-    """What other sessions did before this session's change of that mod-sequence, to be reported with it: a client never
-    asks for changes below a mod-sequence that it knows. Raises nothing, since the change is made; the watch stays
+    """The changes of other sessions before this session's change of that mod-sequence, to be reported with it: a client
+    never asks for changes below a mod-sequence that it knows. Raises nothing, since the change is made; the watch stays
     dirty."""
     lines = updates.UpdateLines()
     if state.condstore and state.view.mod_seq < mod_seq:

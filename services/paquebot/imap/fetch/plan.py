@@ -95,7 +95,7 @@ class FetchPlan:
 
 @dataclass(frozen=True, slots=True)
 class _ItemPlan:
-    """What one item needs, and who writes it: `write_view`, or else `write_row`."""
+    """The needs of one item, and its writer: `write_view`, or else `write_row`."""
 
     source: Source
     write_row: RowWriter | None = None

@@ -37,7 +37,7 @@ class NoSuchSequenceNumber(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Updates:
-    """What the client does not know yet."""
+    """The changes that the client does not know yet."""
 
     arrived: int = 0  # messages after the last one known
     changed: tuple[int, ...] = ()  # UIDs of known messages whose flags changed

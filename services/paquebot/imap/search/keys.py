@@ -35,7 +35,7 @@ class BadSearchText(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SearchContext:
-    """What a key needs besides the message."""
+    """The facts that a key needs besides the message."""
 
     exists: int
     last_uid: int

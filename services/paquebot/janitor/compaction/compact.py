@@ -36,7 +36,7 @@ _MAX_ACCOUNTS = 10_000  # of a run
 
 @dataclass(slots=True)
 class CompactionResult:
-    """What a compaction did. In a dry run `compacted_*` and `written_packs` are what it would do without a budget."""
+    """The result of a compaction. In a dry run `compacted_*` and `written_packs` are those without a budget."""
 
     compacted_accounts: int = 0
     compacted_messages: int = 0
@@ -133,7 +133,7 @@ async def compact(
 async def _measured(
     stores: Stores, settings: JanitorSettings, before: str, troubles: Troubles, *, record: bool
 ) -> _Backlog:
-    """What there is to move, of every account."""
+    """The candidates of every account."""
     rule = settings.compaction.rule()
     backlog = _Backlog(rule)
 

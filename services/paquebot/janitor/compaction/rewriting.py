@@ -28,7 +28,7 @@ _MESSAGES = 2000  # of a new pack: limits the transaction that points rows to it
 
 @dataclass(slots=True)
 class RewriteTotals:
-    """What was moved into new packs."""
+    """The counts of what was moved into new packs."""
 
     accounts: int = 0
     messages: int = 0

@@ -36,7 +36,7 @@ of a snapshot, and not in the snapshot, was expunged."""
 
 @dataclass(slots=True)
 class RebuildResult:
-    """What a rebuild did; after a kill, what the last run of it did."""
+    """The result of a rebuild; after a kill, of its last run."""
 
     snapshot: str = ""
     snapshot_at_ms: int = 0

@@ -27,7 +27,7 @@ _log = Log("paquebot.accounting")
 
 @dataclass(slots=True)
 class StreamContents:
-    """What the jobs in the stream refer to."""
+    """The packs and messages that the jobs in the stream refer to."""
 
     packs: set[str] = field(default_factory=set)
     local: set[tuple[int, str]] = field(default_factory=set)

@@ -33,7 +33,7 @@ SETTLE_SECONDS = 60.0
 
 @dataclass(slots=True)
 class RecoveryResult:
-    """What `recover` found and did."""
+    """The result of `recover`."""
 
     packs: int = 0
     messages: int = 0

@@ -31,7 +31,7 @@ class BucketMismatch(Exception):
 
 @dataclass(slots=True)
 class SnapshotResult:
-    """What a snapshot did."""
+    """The result of a snapshot."""
 
     run: str = ""
     accounts: int = 0

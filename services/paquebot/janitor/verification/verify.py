@@ -41,7 +41,7 @@ _MAX_DAMAGED = 100_000  # rows to repair at once
 
 @dataclass(slots=True)
 class VerificationResult:
-    """What `verify` found; `faults` has a sentence for each fault."""
+    """The result of `verify`; `faults` has a sentence for each fault."""
 
     packs: int = 0
     rows: int = 0

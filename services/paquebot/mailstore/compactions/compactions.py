@@ -207,7 +207,7 @@ class Compactions:
         return await self._postgres.run("relocate", work)
 
     async def left_since(self, packs: Collection[str], since: datetime) -> set[str]:
-        """Which of `packs` rows were moved away from after `since`: a reader may still use a reference to them."""
+        """Those of `packs` from which rows were moved after `since`: a reader may still use a reference to them."""
         return {row["pack"] for row in await self._postgres.fetch("left_packs", _LEFT_SINCE, list(packs), since)}
 
     async def forget(self, older_than: datetime) -> None:

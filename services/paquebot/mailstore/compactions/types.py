@@ -7,7 +7,7 @@ from paquebot.v1.mail_pb2 import BlobRef
 
 @dataclass(frozen=True, slots=True)
 class CompactionRule:
-    """When an account's messages lie in so many packs that they are worth writing together."""
+    """The rule for accounts whose messages lie in enough packs to be worth writing together."""
 
     saved_packs: int
     """Minimum number of packs by which the reading of all of them must become cheaper."""
@@ -32,7 +32,7 @@ class CompactionRule:
 
 @dataclass(frozen=True, slots=True)
 class Fragmentation:
-    """What compaction would move of an account: zeros when that is not worth it."""
+    """The bytes and messages that compaction would move of an account: zeros when that is not worth it."""
 
     account_id: int
     packs: int

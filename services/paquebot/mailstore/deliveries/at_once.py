@@ -33,7 +33,7 @@ _AT_ONCE = """
 
 @dataclass(slots=True)
 class _Gain:
-    """What an account gets, and the maximum of bytes that it may have then."""
+    """The messages for an account, and its maximum of bytes after them."""
 
     messages: int = 0
     total_size: int = 0
@@ -69,7 +69,7 @@ def are_plain(deliveries: Sequence[Delivery]) -> bool:
 
 
 def _arguments(deliveries: Sequence[Delivery]) -> tuple[dict[int, _Gain], list[tuple[Any, ...]]]:
-    """What each account gets, and a row for each message."""
+    """The messages for each account, and a row for each message."""
     gains: dict[int, _Gain] = {}
     rows: list[tuple[Any, ...]] = []
     for delivery in deliveries:

@@ -67,7 +67,7 @@ class Deliveries:
         return await within_uid_ceilings(self._postgres.run("deliver", step_by_step))
 
     async def delivered(self, keys: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
-        """Which of the (account id, queue id) were delivered or refused, or name a deleted account: a recovery need not
+        """The (account id, queue id) that were delivered or refused, or name a deleted account: a recovery need not
         deliver these again."""
         async with self._postgres.connection("delivered") as connection:
             recorded = set(await _recorded(connection, keys))

@@ -19,7 +19,7 @@ ALL_FLAGS = int(sum(Flag))
 
 
 class FlagOp(enum.Enum):
-    """What a change of flags does with the flags it names."""
+    """The operation of a change of flags on the named flags."""
 
     ADD = "add"
     REMOVE = "remove"

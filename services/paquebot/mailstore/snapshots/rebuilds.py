@@ -169,7 +169,7 @@ class Rebuilds:
         return {row["queue_id"] for row in rows}
 
     async def known(self, keys: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
-        """Which (account id, queue id) have a place already, in the mailstore or in the tables of the rebuild."""
+        """The (account id, queue id) that have a place already, in the mailstore or in the tables of the rebuild."""
         rows = await self._postgres.fetch("rebuild_known", _KNOWN, [key[0] for key in keys], [key[1] for key in keys])
         return {(row["account_id"], row["queue_id"]) for row in rows}
 

@@ -1,4 +1,4 @@
-"""What snapshots of the metadata in the bucket need of PostgreSQL: which accounts changed, their contents, and the
+"""The queries of snapshots of the metadata in the bucket: the accounts that changed, their contents, and the
 ceilings of UIDs that a snapshot promises (`uid_ceilings`).
 """
 

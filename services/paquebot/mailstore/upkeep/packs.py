@@ -1,4 +1,4 @@
-"""Which packs message rows refer to, and where: for janitor, verify and recover."""
+"""The packs and places that message rows refer to: for janitor, verify and recover."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass

@@ -235,7 +235,7 @@ class _AddressList:
                     self._step()
 
     def _trailing(self) -> None:
-        """What stands between an angle address and the next separator; a comment may be the name."""
+        """The text between an angle address and the next separator; a comment may be the name."""
         end = len(self.value)
         while self.pos < end and self.value[self.pos] not in b",;<":
             if self.value[self.pos] == _COLON:

@@ -47,7 +47,7 @@ _LABELS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ConversionRules:
-    """What a host takes. `seven_bit`: only ASCII; `line`: maximum bytes of a line; `gentle`: nothing that breaks a
+    """The limits of a host. `seven_bit`: only ASCII; `line`: maximum bytes of a line; `gentle`: nothing that breaks a
     signature, which leaves folding; `strict`: each address keeps its meaning."""
 
     seven_bit: bool = False

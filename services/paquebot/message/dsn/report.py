@@ -1,4 +1,4 @@
-"""What a delivery status notification reports: plain values, without how they are written.
+"""The values that a delivery status notification reports, without their form.
 
 RFC 3464 §2 (the fields), RFC 3461 §4 (ENVID, RET, ORCPT as they came in the envelope).
 """

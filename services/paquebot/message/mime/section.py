@@ -12,7 +12,7 @@ from paquebot.v1 import summary_pb2
 
 
 class SectionText(Enum):
-    """What is asked of a part: its body (BODY[n]), or RFC 3501's section-text."""
+    """The requested text of a part: its body (BODY[n]), or RFC 3501's section-text."""
 
     WHOLE = "BODY"
     HEADER = "HEADER"

@@ -204,7 +204,7 @@ class Handshake:
 
 
 def _certified_name(host: Host) -> str | None:
-    """What the certificate must be for: the name, or the address of a literal. None: DNS gave a name that TLS cannot
+    """The name in a valid certificate: the host's, or the address of a literal. None: DNS gave a name that TLS cannot
     carry (RFC 6066 §3), such as one with other bytes than letters and digits."""
     if host.name.startswith("["):
         return host.address

@@ -130,7 +130,7 @@ def print_orcpt(orcpt: str) -> str:
 
 
 def parse_mail_parameters(text: str, extensions: Container[str]) -> MailParameters:
-    """What follows the reverse-path, e.g. `SIZE=100 BODY=8BITMIME`. `extensions` are those offered at EHLO, in
+    """The parameters behind the reverse-path, e.g. `SIZE=100 BODY=8BITMIME`. `extensions` are those offered at EHLO, in
     upper case; none after HELO. Raises UnknownParameter and BadParameter."""
     if not text:
         return _NO_MAIL_PARAMETERS
@@ -138,7 +138,7 @@ def parse_mail_parameters(text: str, extensions: Container[str]) -> MailParamete
 
 
 def parse_rcpt_parameters(text: str, extensions: Container[str]) -> RcptParameters:
-    """What follows the forward-path, e.g. `NOTIFY=NEVER`. Raises UnknownParameter and BadParameter."""
+    """The parameters behind the forward-path, e.g. `NOTIFY=NEVER`. Raises UnknownParameter and BadParameter."""
     if not text:
         return _NO_RCPT_PARAMETERS
     return RcptParameters(**_fields(text, _RCPT, extensions))  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ MAX_NUMBER64 = 0x7FFF_FFFF_FFFF_FFFF  # RFC 9051 §9 number64, RFC 7162 §7 mod-
 ATOM_CHARS = frozenset(range(0x21, 0x7F)) - frozenset(b'(){%*"\\]')
 ASTRING_CHARS = ATOM_CHARS | frozenset(b"]")
 LIST_CHARS = ASTRING_CHARS | frozenset(b"%*")
-# What clients leave unquoted all the same; it still ends at a space or a parenthesis.
+# Characters that clients leave unquoted against the grammar; an atom still ends at a space or a parenthesis.
 _LIBERAL_CHARS = LIST_CHARS | frozenset(b"\\") | frozenset(range(0x80, 0x100))
 _SET_CHARS = DIGITS | frozenset(b"*:,")
 _ODD_FLAG_CHARS = frozenset(range(0x21, 0x100)) - frozenset(b"()")
