@@ -153,3 +153,17 @@ async def test_a_client_that_leaves_while_it_logs_in_keeps_no_bytes(smtp_stack: 
             while running.sessions:
                 await asyncio.sleep(0)
         assert IN_FLIGHT._value.get() == 0
+
+
+async def test_a_line_above_what_is_read_ahead_is_passed_over(smtp_stack: SmtpStack) -> None:
+    """Reading stops while so much waits, and begins again when the line is discarded."""
+    async with smtp_stack.serving() as running:
+        (port,) = running.ports(Role.MX)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(20):
+            await reader.readline()
+            writer.write(b"z" * 1_000_000)
+            await writer.drain()
+            writer.write(b"\r\nNOOP\r\n")
+            assert [(await reader.readline())[:3] for _ in range(2)] == [b"500", b"250"]
+        writer.close()
