@@ -36,7 +36,7 @@ NEEDS = {
     "s3": ("smtp_ingress", "relay", "imap", "pop3"),
     "postgres": ("recipient_validation", "delivery", "relay", "imap", "pop3"),
 }
-REPLY_SECONDS = 12.0
+REPLY_SECONDS = 30.0
 """Above every deadline that the settings below allow for one reply."""
 SETTINGS = {
     "PAQUEBOT_NATS_TIMEOUT": "1s",

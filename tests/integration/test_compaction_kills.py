@@ -26,7 +26,7 @@ from paquebot.runtime.settings import Seconds
 from tests.support.compaction_world import Scatterer, all_packs, everything, packs_of, uses
 from tests.support.slow_proxy import SlowProxy
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 EVER = 365 * 86400.0
 
 

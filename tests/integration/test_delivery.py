@@ -42,7 +42,7 @@ DOMAIN = "example.org"
 SUBJECT = deliver_ready(DOMAIN)
 RAW = b"From: bob@example.org\r\nTo: alice@example.org\r\nSubject: hello\r\nX-Own: kept\r\n\r\nHow do you do?\r\n"
 ROLE = "paquebot_delivery"
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> None:

@@ -33,7 +33,7 @@ from paquebot.cli.engines.process import ManagedProcess
 from paquebot.cli.engines.s3 import S3Access, S3Engine
 from tests.support.loopback import engine_set, free_port
 
-_END_SECONDS = 15.0
+_END_SECONDS = 60.0
 
 
 class Runner:

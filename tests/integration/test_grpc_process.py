@@ -19,7 +19,7 @@ from paquebot.runtime.settings import Seconds, load
 from tests.support.grpc_certificates import Authority
 from tests.support.loopback import free_port
 
-SECONDS = 30.0
+SECONDS = 45.0
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import pytest
 
 from paquebot.cli.engines.process import ManagedProcess, ProcessCommand, run_to_end
 
-_WAIT_SECONDS = 10.0
+_WAIT_SECONDS = 60.0
 
 
 def python(code: str, directory: Path, *, stop_seconds: float = 5.0) -> ManagedProcess:

@@ -26,7 +26,7 @@ from paquebot.runtime.settings import Seconds, Secret
 from tests.support.counted import errors, value
 from tests.support.loopback import engine_set
 
-SECONDS = 20.0
+SECONDS = 60.0
 JOB = Publication("deliver.ready.example", b"job")
 
 

@@ -17,7 +17,7 @@ from paquebot.wire.transcript import SmtpTranscriptFilter
 from tests.support.manual_clock import ManualClock
 
 ACCOUNT = 7
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 async def ordered(recordings: Recordings, recording_id: str) -> None:

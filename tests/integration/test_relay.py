@@ -47,7 +47,7 @@ from tests.support.roles import let_roles_log_in, role_dsn
 ROLE = "paquebot_relay"
 RAW = b"From: alice@example.org\r\nTo: a@example.net\r\nSubject: hello\r\n\r\nHow do you do?\r\n"
 ZONE = "@ MX 10 mx\nmx A 127.0.0.1"
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = SECONDS) -> None:

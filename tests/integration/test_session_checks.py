@@ -37,7 +37,7 @@ from tests.support.smtp_world import PASSWORD as SUBMISSION_PASSWORD
 from tests.support.smtp_world import SmtpStack
 
 ALICE = "alice@example.org"
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @pytest.fixture
