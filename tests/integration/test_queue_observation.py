@@ -62,7 +62,7 @@ async def test_jobs_are_counted_where_they_are(queue: Queue) -> None:
 async def test_published_and_claimed_jobs_are_counted(queue: Queue) -> None:
     def counts() -> list[float]:
         found = [value("paquebot_queue_published_jobs_total", part=part) for part in ("deliver.ready", "hold")]
-        found += [value(f"paquebot_queue_{what}_jobs_total", consumer="counted") for what in ("taken", "redelivered")]
+        found += [value(f"paquebot_queue_{what}_jobs_total", consumer="counted") for what in ("claimed", "redelivered")]
         return [one or 0.0 for one in found]
 
     consumer = Consumer(queue, "counted", DELIVER)
