@@ -30,7 +30,7 @@ JOBS ?= 3
 test: check  ## check the code, then run the whole suite (ARGS=... goes to pytest; JOBS=3 parts of it at once)
 	@$(BIN)/python -m pytest -q -n $(JOBS) --no-loadscope-reorder $(ARGS)
 
-test-unit: $(STAMP)  ## the unit tests without the slow ones and without engines, in about a minute (ARGS=... goes to pytest)
+test-unit: $(STAMP)  ## the unit tests without the slow ones and without engines, in about half a minute (ARGS=... goes to pytest)
 	@$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow and not cluster" --hypothesis-profile=quick tests/unit $(ARGS)
 
 pytest: $(STAMP)  ## pytest alone, without the checks (ARGS=tests/unit/wire; ARGS="tests/dialogues -k idle")

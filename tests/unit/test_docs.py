@@ -18,6 +18,7 @@ from paquebot.cli.app import app
 from paquebot.cli.services import SERVICES
 from paquebot.runtime.postgres.migrations import ROLES
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "services" / "paquebot"
 PAGES = sorted(

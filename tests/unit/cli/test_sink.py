@@ -175,6 +175,7 @@ def test_it_ends_after_its_last_message(capsys: pytest.CaptureFixture[str]) -> N
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_it_closes_connections_that_stay_open() -> None:
     with running() as (port, sink, thread), socket.create_connection(("127.0.0.1", port), 10) as silent:
         assert silent.recv(1000).startswith(b"220 example.net ")
@@ -196,6 +197,7 @@ def test_the_messages_under_way_are_bounded() -> None:
         assert _until(lambda: first.mail(SENDER)[0] == 250)
 
 
+@pytest.mark.slow
 def test_the_recipients_of_a_message_are_bounded() -> None:
     with running() as (port, _, _), client(port) as connection:
         connection.ehlo()

@@ -9,6 +9,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from paquebot.cli.engines.process import ManagedProcess, ProcessCommand
 from paquebot.cli.up.supervisor import Start, Supervisor, exit_text
 
@@ -52,6 +54,7 @@ class Lines:
                 await self._new.wait()
 
 
+@pytest.mark.slow
 async def test_a_killed_process_is_restarted_and_reported(tmp_path: Path) -> None:
     printed = Lines()
     supervisor = Supervisor(printed)
@@ -63,6 +66,7 @@ async def test_a_killed_process_is_restarted_and_reported(tmp_path: Path) -> Non
     await supervisor.stop()
 
 
+@pytest.mark.slow
 async def test_repeated_failures_wait_longer(tmp_path: Path) -> None:
     printed = Lines()
     supervisor = Supervisor(printed)

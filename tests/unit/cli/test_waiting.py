@@ -20,6 +20,7 @@ class Answers:
         return "done"
 
 
+@pytest.mark.slow
 async def test_each_reason_is_printed_once() -> None:
     lines: list[str] = []
     work = Answers(TemporaryFailure("no answer"), TemporaryFailure("no answer"), TemporaryRefusal("not you"))

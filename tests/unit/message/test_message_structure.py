@@ -241,6 +241,7 @@ def test_number_of_lines_compared_with_boundaries_is_bounded() -> None:
 MEGABYTE = 1024 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "raw",
     [

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import paquebot
 
 SERVICES = Path(paquebot.__file__).parent
@@ -25,6 +27,7 @@ def events() -> Iterator[tuple[str, str]]:
                     yield f"{path.relative_to(SERVICES)}:{node.lineno}", event
 
 
+@pytest.mark.slow
 def test_each_event_is_a_name() -> None:
     found = list(events())
     assert len(found) > 100

@@ -146,6 +146,7 @@ def test_what_counts_as_sampled(traceparent: str, sampled: bool) -> None:
     assert trace.is_sampled(traceparent) is sampled
 
 
+@pytest.mark.slow
 def test_an_unavailable_collector_blocks_no_caller() -> None:
     trace.set_up("test", endpoint=f"http://127.0.0.1:{free_port()}", sample=1.0)
     start = time.perf_counter()

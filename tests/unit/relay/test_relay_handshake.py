@@ -221,6 +221,7 @@ async def test_no_tls_where_it_is_required(script: dict[str, str], certificates:
         assert error.outcome.status in ("4.7.4", "4.7.0")
 
 
+pytestmark = pytest.mark.slow  # each talks to a host over a socket
 BREAKS_AT_STARTTLS: dict[str, Answer] = {
     "hangs up": DROP,
     "resets": RESET,

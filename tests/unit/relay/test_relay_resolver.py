@@ -143,6 +143,7 @@ async def test_a_null_mx_beside_others_is_ignored(dns: DnsServer) -> None:
     assert await where(dns, "nonealso.example.net") == ["first.example.net[127.0.0.2]:25"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["failing", "silent"])
 async def test_a_query_without_an_answer_is_temporary(dns: DnsServer, trouble: str) -> None:
     (dns.failing if trouble == "failing" else dns.silent).update({"example.net", "sick.example.net"})

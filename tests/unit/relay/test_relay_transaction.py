@@ -80,6 +80,7 @@ async def test_mixed_replies_to_recipients(extensions: tuple[str, ...]) -> None:
         session.leave()
 
 
+@pytest.mark.slow
 @both_ways
 @pytest.mark.parametrize(
     ("script", "expected"),
@@ -128,6 +129,7 @@ async def test_a_failure_applies_to_every_recipient(
         session.leave()
 
 
+@pytest.mark.slow
 async def test_only_a_host_that_may_have_the_message_excludes_others() -> None:
     for phase, elsewhere in (("RCPT", True), ("DATA", True), ("MESSAGE", False)):
         async with RemoteHost({phase: DROP}) as remote:

@@ -63,6 +63,7 @@ async def test_failed_probe_gives_its_reason_in_any_characters() -> None:
         assert (await get(port, "/readyz"))[::2] == (503, b"nats: ConnectionError: no route \\udcff\n")
 
 
+@pytest.mark.slow
 async def test_slow_probe_runs_once_for_all_and_does_not_delay_liveness() -> None:
     asked = 0
     begun = asyncio.Event()
@@ -191,6 +192,7 @@ async def test_readiness_and_failed_probes_are_measured_also_when_only_prometheu
         assert (page_value(page, "paquebot_ready"), page_value(page, failures)) == (0, 1)
 
 
+@pytest.mark.slow
 async def test_probe_that_exceeds_its_timeout_delays_no_answer() -> None:
     """A cancelled call may wait for a frozen engine. The probe does not run again before it has ended."""
     asked, end = 0, asyncio.Event()

@@ -24,6 +24,7 @@ _UNICODE = st.text(
 )
 
 
+@pytest.mark.slow
 @given(_PRINTABLE)
 def test_xtext_round_trips(text: str) -> None:
     encoded = encode_xtext(text)
