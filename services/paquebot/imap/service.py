@@ -26,7 +26,7 @@ from paquebot.runtime.postgres.migrations import check_reached
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.process.service import Context
-from paquebot.runtime.process.tasks import background
+from paquebot.runtime.process.tasks import in_background
 from paquebot.runtime.shares.account_shares import AccountShares
 from paquebot.runtime.shares.event_loop import LoopShares
 from paquebot.runtime.shares.in_flight import byte_shares
@@ -53,14 +53,11 @@ async def open_server(settings: ImapSettings, health: Health) -> AsyncIterator[I
         server = ImapServer(context)
         stack.push_async_callback(server.close)
         server.listen()
-        tasks = [background(context.logins.run(), "session_checks"), background(context.recordings.run(), "recordings")]
+        tasks = {"session_checks": context.logins.run(), "recordings": context.recordings.run()}
         if tls is not None:
-            tasks.append(background(tls.watch(), "certificates"))
-        try:
+            tasks["certificates"] = tls.watch()
+        async with in_background(**tasks):
             yield server
-        finally:
-            for task in tasks:
-                task.cancel()
 
 
 async def _open_context(

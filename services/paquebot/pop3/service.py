@@ -21,7 +21,7 @@ from paquebot.runtime.postgres.migrations import check_reached
 from paquebot.runtime.postgres.pool import Postgres, open_postgres
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.process.service import Context
-from paquebot.runtime.process.tasks import background
+from paquebot.runtime.process.tasks import in_background
 from paquebot.runtime.shares.account_shares import AccountShares
 from paquebot.runtime.shares.event_loop import LoopShares
 from paquebot.runtime.shares.in_flight import IN_FLIGHT
@@ -77,14 +77,11 @@ async def open_server(settings: Pop3Settings, health: Health) -> AsyncIterator[P
         server = Pop3Server(context)
         stack.push_async_callback(server.close)
         server.listen()
-        tasks = [background(logins.run(), "session_checks"), background(recordings.run(), "recordings")]
-        if context.tls is not None:
-            tasks.append(background(context.tls.watch(), "certificates"))
-        try:
+        tasks = {"session_checks": context.logins.run(), "recordings": context.recordings.run()}
+        if tls is not None:
+            tasks["certificates"] = tls.watch()
+        async with in_background(**tasks):
             yield server
-        finally:
-            for task in tasks:
-                task.cancel()
 
 
 def _depend(health: Health, blobs: BlobStore, postgres: Postgres, channel: Channel) -> None:

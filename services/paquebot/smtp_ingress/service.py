@@ -1,6 +1,5 @@
 """The process: what it opens, when it is ready, how it shuts down."""
 
-import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator
@@ -16,7 +15,7 @@ from paquebot.runtime.net.tls import ServerTls
 from paquebot.runtime.process.health import Health
 from paquebot.runtime.process.malloc import keep_large_apart
 from paquebot.runtime.process.service import Context
-from paquebot.runtime.process.tasks import background
+from paquebot.runtime.process.tasks import in_background
 from paquebot.runtime.shares.event_loop import LoopShares
 from paquebot.runtime.shares.in_flight import byte_shares
 from paquebot.smtp_ingress.acceptance import Acceptance, AcceptancePolicy
@@ -59,10 +58,6 @@ async def open_server(settings: SmtpIngressSettings, health: Health) -> AsyncIte
         stack.push_async_callback(channel.close)
         context = await _context(settings, tls, queue, spool, channel)
         await queue.subscribe_directory(lambda _: context.validation.forget())
-        stack.push_async_callback(_cancelled, background(context.recordings.run(), "recordings"))
-        stack.push_async_callback(_cancelled, background(context.logins.run(), "session_checks"))
-        if tls is not None:
-            stack.push_async_callback(_cancelled, background(tls.watch(), "certificates"))
         health.depend("s3", blobs.probe_writes)
         health.depend("nats", queue.probe)
         health.depend("recipient_validation", lambda: probe(channel, "paquebot.v1.RecipientValidation"))
@@ -70,7 +65,11 @@ async def open_server(settings: SmtpIngressSettings, health: Health) -> AsyncIte
         stack.push_async_callback(server.close)
         server.listen()
         await server.start()
-        yield server
+        tasks = {"session_checks": context.logins.run(), "recordings": context.recordings.run()}
+        if tls is not None:
+            tasks["certificates"] = tls.watch()
+        async with in_background(**tasks):
+            yield server
 
 
 async def _context(
@@ -106,9 +105,3 @@ def _policy(settings: SmtpIngressSettings) -> AcceptancePolicy:
     trace = TracePolicy(settings.process.hostname, settings.policy.hide_client)
     messages = settings.messages
     return AcceptancePolicy(trace, messages.size, messages.header, messages.hops, settings.policy.check_from)
-
-
-async def _cancelled(task: asyncio.Future[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import paquebot
-from paquebot.runtime.process.tasks import background, watch_loop_errors
+from paquebot.runtime.process.tasks import background, in_background, watch_loop_errors
 from tests.support.counted import value
 
 pytestmark = pytest.mark.slow
@@ -80,6 +80,25 @@ async def test_a_cancelled_background_task_is_no_failure() -> None:
     task.cancel()
     await asyncio.wait((task,))
     assert value("paquebot_task_failures_total", task="cancelled") == 0
+
+
+async def test_tasks_of_a_block_run_until_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    running, ended = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.set()
+
+    with caplog.at_level(logging.ERROR):
+        async with in_background(work=work(), fail=fail()):
+            await asyncio.wait_for(running.wait(), 5)
+            assert not ended.is_set()
+    assert ended.is_set(), "the end of the block waits for what it cancels"
+    assert [record.message for record in caplog.records] == ["task_failed"], "an error is logged, not raised"
 
 
 async def test_a_background_task_lives_without_a_reference() -> None:

@@ -5,8 +5,9 @@ never. Tasks that other code awaits, and those of a TaskGroup, need none of this
 """
 
 import asyncio
+import contextlib
 import traceback
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 from paquebot.observability.log import Log
@@ -31,6 +32,18 @@ def background(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
     task.add_done_callback(_ended)
     FAILURES.labels(name)
     return task
+
+
+@contextlib.asynccontextmanager
+async def in_background(**work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run each coroutine as the `background` task of its name until the end of the block."""
+    tasks = [background(coroutine, name) for name, coroutine in work.items()]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _ended(task: asyncio.Task[Any]) -> None:
