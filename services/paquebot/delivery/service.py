@@ -59,12 +59,8 @@ async def main(context: Context, settings: DeliverySettings) -> None:
 
 def _depend(context: Context, queue: Queue, postgres: Postgres) -> None:
     """S3 and the directory serve notifications alone, which wait for them in the queue."""
-
-    async def postgres_answers() -> None:
-        await postgres.fetchval("ready", "SELECT 1")
-
     context.health.depend("nats", queue.probe)
-    context.health.depend("postgres", postgres_answers)
+    context.health.depend("postgres", postgres.probe)
 
 
 async def _serve(
@@ -73,7 +69,7 @@ async def _serve(
     async with asyncio.TaskGroup() as group:
         observers = [
             group.create_task(observation.observe_forever(queue)),
-            group.create_task(figures.observe_for_ever(postgres)),
+            group.create_task(figures.observe_forever(postgres)),
         ]
         await DeliveryConsumer(queue, postgres, worker, context.health, settings.load).run(context.draining)
         for observer in observers:

@@ -81,13 +81,9 @@ async def main(context: Context, settings: RelaySettings) -> None:
 
 def _depend(context: Context, queue: Queue, blobs: BlobStore, postgres: Postgres) -> None:
     """Ready while all three engines answer: without one of them no attempt begins (invariant 9)."""
-
-    async def postgres_answers() -> None:
-        await postgres.fetchval("ready", "SELECT 1")
-
     context.health.depend("nats", queue.probe)
     context.health.depend("s3", blobs.probe)
-    context.health.depend("postgres", postgres_answers)
+    context.health.depend("postgres", postgres.probe)
 
 
 def _consumer(

@@ -71,7 +71,7 @@ async def observe(postgres: Postgres) -> None:
         TROUBLES.labels(stage).set(found.get(stage, 0))
 
 
-async def observe_for_ever(postgres: Postgres) -> None:
+async def observe_forever(postgres: Postgres) -> None:
     """Keep the gauges up to date; while PostgreSQL is away they stay as they were."""
     while True:
         with contextlib.suppress(PostgresUnavailable):

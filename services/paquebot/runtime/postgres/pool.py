@@ -271,6 +271,10 @@ class Postgres:
         async with self.connection(call) as connection:
             return await connection.fetchval(sql, *args)
 
+    async def probe(self) -> None:
+        """Raises what `fetchval` does unless the engine answers."""
+        await self.fetchval("ready", "SELECT 1")
+
     async def execute(self, call: str, sql: str, *args: object) -> None:
         """One statement without rows."""
         async with self.connection(call) as connection:
