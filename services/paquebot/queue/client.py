@@ -148,10 +148,6 @@ class Queue:
         """Call `callback(hint)` at each hint about accounts; otherwise as `subscribe_mailbox`."""
         await self._subscriptions.add_directory(callback)
 
-    def unsubscribe_directory(self, callback: DirectoryCallback) -> None:
-        """Undo `subscribe_directory`."""
-        self._subscriptions.remove_directory(callback)
-
     async def subscribe(self, subject: str, callback: MessageCallback) -> None:
         """Call `callback(message)` for each message on the subject; otherwise as `subscribe_mailbox`."""
         await self._subscriptions.add(subject, callback)

@@ -51,9 +51,6 @@ class Subscriptions:
         self._directory.add(callback)
         await self._renew()
 
-    def remove_directory(self, callback: DirectoryCallback) -> None:
-        self._directory.discard(callback)
-
     async def add(self, subject: str, callback: MessageCallback) -> None:
         self._others.setdefault(subject, set()).add(callback)
         await self._renew()

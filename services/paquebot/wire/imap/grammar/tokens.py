@@ -213,13 +213,6 @@ def astring(cur: CommandCursor, expected: str = "a string or an atom") -> bytes:
     return cur.run1(_LIBERAL_CHARS if cur.liberal else ASTRING_CHARS, expected)
 
 
-def nstring(cur: CommandCursor) -> bytes | None:
-    """nstring = string / nil"""
-    if cur.take_word(b"NIL"):
-        return None
-    return string(cur, "a string or NIL")
-
-
 def mailbox(cur: CommandCursor) -> str:
     """mailbox = "INBOX" / astring"""
     start = cur.position
