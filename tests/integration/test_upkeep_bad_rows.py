@@ -10,7 +10,7 @@ import pytest
 
 from paquebot.blobs import BlobsUnavailable
 from paquebot.janitor.run import RunResult, run
-from paquebot.janitor.snapshots import snapshot as snapshot_module
+from paquebot.janitor.snapshots.objects import PartReader
 from paquebot.janitor.snapshots.snapshot import snapshot
 from paquebot.janitor.troubles import Stage, Troubles
 from paquebot.janitor.verification.verify import verify
@@ -206,7 +206,7 @@ async def test_an_old_snapshot_with_dates_out_of_range_is_restored(platform: Pla
     await platform.snapshot()
     ancient = int((EARLIEST - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).total_seconds()) * 10**6 * 2
     await platform.lose_mailstore()
-    part = snapshot_module.objects.PartReader.parts
+    part = PartReader.parts
 
     async def odd(self: object, entry: object):  # type: ignore[no-untyped-def]
         async for one in part(self, entry):  # type: ignore[arg-type]
@@ -215,7 +215,7 @@ async def test_an_old_snapshot_with_dates_out_of_range_is_restored(platform: Pla
             yield one
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshot_module.objects.PartReader, "parts", odd)
+        patch.setattr(PartReader, "parts", odd)
         await platform.rebuild()
     dates = [
         message.internal_date

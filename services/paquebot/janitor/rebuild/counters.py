@@ -8,7 +8,7 @@ UIDVALIDITY. A second run advances the counters again, which does no harm.
 from dataclasses import dataclass, field
 
 from paquebot.blobs import new_ulid, ulid_time_ms
-from paquebot.janitor.snapshots import objects as objects
+from paquebot.janitor.snapshots import objects
 from paquebot.janitor.snapshots.objects import BadSnapshot
 from paquebot.janitor.snapshots.snapshot import check_bucket, read_valid_entries
 from paquebot.janitor.stores import Stores

@@ -13,7 +13,7 @@ from paquebot.janitor.indexes import ReportProgress
 from paquebot.janitor.rebuild.packs import RebuildPackReader, RebuildResult
 from paquebot.janitor.recovery.accounting import read_stream
 from paquebot.janitor.recovery.recover import SETTLE_SECONDS
-from paquebot.janitor.snapshots import objects as objects
+from paquebot.janitor.snapshots import objects
 from paquebot.janitor.snapshots.objects import BadSnapshot
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.troubles import is_outage

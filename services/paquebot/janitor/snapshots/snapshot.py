@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from paquebot.blobs import BlobStore, ulid_time_ms
 from paquebot.janitor.settings import JanitorSettings
-from paquebot.janitor.snapshots import objects as objects
+from paquebot.janitor.snapshots import objects
 from paquebot.janitor.snapshots.objects import BadSnapshot
 from paquebot.janitor.stores import Stores
 from paquebot.janitor.troubles import Stage, Troubles
